@@ -1,0 +1,1 @@
+"""Step 4: the classical methods that a sceptic demands."""

@@ -1,0 +1,196 @@
+"""``build(spec, kind)``: a table of a name and arguments becomes an object. The constructor is the schema.
+
+*Positional* parameters are bound by the study (what the data dictates); *keyword-only* parameters are the table's keys,
+checked strictly against their annotations before the class is called.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any, get_type_hints
+
+from .errors import ConfigError, GsnnError, suggest
+
+# kind -> short name -> where it lives. Installed packages add theirs by an entry point of the group "gsnn" named "kind.name".
+PARTS: dict[str, dict[str, str]] = {
+    "source": {
+        "galaxies": "gsnn.simulate.galaxies:Galaxies",
+        "files": "gsnn.data.readers:Files",
+    },
+    "transform": {
+        "standardise": "gsnn.data.transforms:Standardise",
+        "asinh": "gsnn.data.transforms:Asinh",
+        "log": "gsnn.data.transforms:Log",
+        "whiten": "gsnn.data.transforms:Whiten",
+    },
+    "augment": {
+        "rotate": "gsnn.data.augment:Rotate",
+        "flip": "gsnn.data.augment:Flip",
+        "shift": "gsnn.data.augment:Shift",
+        "noise": "gsnn.data.augment:Noise",
+        "blur": "gsnn.data.augment:Blur",
+        "band-dropout": "gsnn.data.augment:BandDropout",
+    },
+    "model": {
+        "perceptron": "gsnn.models.perceptron:Perceptron",
+        "mlp": "gsnn.models.mlp:MLP",
+        "cnn": "gsnn.models.cnn:CNN",
+        "resnet": "gsnn.models.resnet:ResNet",
+    },
+    "objective": {
+        "classify": "gsnn.objectives.classify:Classify",
+        "regress": "gsnn.objectives.regress:Regress",
+    },
+    "baseline": {
+        "prior": "gsnn.baselines.prior:Prior",
+        "logistic": "gsnn.baselines.tables:Logistic",
+        "linear": "gsnn.baselines.tables:Linear",
+        "knn": "gsnn.baselines.tables:Neighbours",
+        "forest": "gsnn.baselines.tables:Forest",
+        "boosting": "gsnn.baselines.tables:Boosting",
+        "cas-boosting": "gsnn.baselines.morphology:CASBoosting",
+        "cas-forest": "gsnn.baselines.morphology:CASForest",
+        "pixel-forest": "gsnn.baselines.morphology:PixelForest",
+    },
+    "explainer": {
+        "saliency": "gsnn.explain.attribution:Saliency",
+        "grad-cam": "gsnn.explain.attribution:GradCAM",
+        "occlusion": "gsnn.explain.attribution:Occlusion",
+    },
+}
+
+
+@cache
+def _installed() -> dict[str, str]:
+    from importlib.metadata import entry_points
+
+    return {point.name: point.value for point in entry_points(group="gsnn")}
+
+
+def names(kind: str) -> list[str]:
+    """The short names of the parts of a kind."""
+    own = [name.split(".", 1)[1] for name in _installed() if name.split(".", 1)[0] == kind]
+    return sorted({*PARTS[kind], *own})
+
+
+def normalise(spec: Any, path: tuple[str | int, ...] = ()) -> dict[str, Any]:
+    """``"name"`` and ``{"name": ..., ...}`` alike as a table with a name."""
+    if isinstance(spec, str):
+        return {"name": spec}
+    if not isinstance(spec, Mapping) or not isinstance(spec.get("name"), str):
+        raise ConfigError("needs a name, or a table with a name", path)
+    return dict(spec)
+
+
+def resolve(name: str, kind: str, path: tuple[str | int, ...] = (), trust: bool = True) -> Callable[..., Any]:
+    """The class or function that ``name`` stands for: a short name, or ``package.module:Class``."""
+    where = PARTS[kind].get(name) or _installed().get(f"{kind}.{name}") or name
+    if ":" not in where:
+        raise ConfigError(f"no {kind} is called {name!r}; {suggest(name, names(kind))}", (*path, "name"))
+    if where == name and not trust:
+        raise ConfigError(
+            f"this run names a {kind} from outside GSNN, {name!r}, and it was received from elsewhere; "
+            "read that code, then allow it with --trust",
+            (*path, "name"),
+        )
+    module, attribute = where.split(":", 1)
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except ImportError as error:
+        missing = getattr(error, "name", None)
+        raise ConfigError(
+            f"cannot import {where!r}: {error}" + (f"; install the package {missing!r}" if missing else ""),
+            (*path, "name"),
+        ) from error
+    except AttributeError as error:
+        raise ConfigError(f"the module {module!r} has no {attribute!r}", (*path, "name")) from error
+    _check_kind(found, kind, where, path)
+    return found
+
+
+def _check_kind(found: Any, kind: str, where: str, path: tuple[str | int, ...]) -> None:
+    needed = {
+        "source": ("schema", "rows"),
+        "transform": ("fit", "forward"),
+        "augment": ("forward",),
+        "model": ("forward",),
+        "objective": ("terms", "predict"),
+        "baseline": ("fit", "predict"),
+        "explainer": ("__call__",),
+    }[kind]
+    missing = [method for method in needed if not hasattr(found, method)]
+    if not callable(found) or missing:
+        raise ConfigError(f"{where!r} is not a {kind}: it has no {' and no '.join(missing)}", (*path, "name"))
+
+
+@cache
+def _arguments(part: Callable[..., Any]) -> Any:
+    """A strict pydantic model of the keyword-only parameters of ``part``."""
+    from pydantic import ConfigDict, create_model
+
+    function = part.__init__ if inspect.isclass(part) else part
+    hints = get_type_hints(function, include_extras=True)
+    fields: dict[str, Any] = {}
+    for name, parameter in inspect.signature(part).parameters.items():
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+            default = ... if parameter.default is inspect.Parameter.empty else parameter.default
+            fields[name] = (hints.get(name, Any), default)
+    config = ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True)
+    return create_model(getattr(part, "__name__", "part"), __config__=config, **fields)
+
+
+def options(part: Callable[..., Any]) -> dict[str, Any]:
+    """The keyword-only parameters of ``part`` with their defaults (``...`` where one must be given)."""
+    return {
+        name: ... if field.is_required() else field.get_default(call_default_factory=True)
+        for name, field in _arguments(part).model_fields.items()
+    }
+
+
+def check(spec: Any, kind: str, path: tuple[str | int, ...] = (), trust: bool = True) -> dict[str, Any]:
+    """The table with every argument resolved and checked, without building the object."""
+    spec = normalise(spec, path)
+    part = resolve(spec["name"], kind, path, trust)
+    for old, new in getattr(part, "renamed", {}).items():
+        if old in spec:
+            spec[new] = spec.pop(old)
+    given = {key: value for key, value in spec.items() if key != "name"}
+    return {"name": spec["name"], **validate(_arguments(part), given, path)}
+
+
+def build(spec: Any, kind: str, *bound: Any, path: tuple[str | int, ...] = (), trust: bool = True) -> Any:
+    """The object that a table describes; ``bound`` are the positional arguments that the study supplies."""
+    checked = check(spec, kind, path, trust)
+    part = resolve(checked.pop("name"), kind, path, trust)
+    try:
+        return part(*bound, **checked)
+    except GsnnError:
+        raise
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{normalise(spec)['name']!r} refuses these values: {error}", path) from error
+
+
+def validate(model: Any, given: Mapping[str, Any], path: tuple[str | int, ...] = ()) -> dict[str, Any]:
+    """``given`` checked by a pydantic model in JSON-strict mode (arrays may be tuples, nothing else is coerced)."""
+    from pydantic import ValidationError
+
+    try:
+        text = json.dumps(given)
+    except TypeError as error:
+        raise ConfigError(f"holds a value that a study cannot hold ({error})", path) from error
+    try:
+        checked = model.model_validate_json(text, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = (*path, *first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise ConfigError(f"no such key; {suggest(str(first['loc'][-1]), model.model_fields)}", where) from None
+        if first["type"] == "missing":
+            raise ConfigError("this key is needed", where) from None
+        message = first["msg"][0].lower() + first["msg"][1:]
+        raise ConfigError(f"{message}, not {json.dumps(first['input'])[:60]}", where) from None
+    return {name: getattr(checked, name) for name in model.model_fields}

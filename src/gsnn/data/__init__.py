@@ -1,0 +1,1 @@
+"""Step 2: surveys, readers, splits, streams and transforms. Knows no network."""

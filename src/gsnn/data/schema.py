@@ -1,0 +1,140 @@
+"""What a column of the sky is: its kind, unit, bands and shape. Stored with the survey, the network and the run."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal, get_args
+
+import pyarrow as pa
+
+from ..errors import GsnnError, suggest
+
+Kind = Literal[
+    "image", "spectrum", "light_curve", "strain", "field", "graph", "scalar", "label", "text", "position", "id"
+]
+DENSE = ("image", "spectrum", "strain", "field")  # kinds stored as one fixed-size array an object
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column. ``shape`` is per object: ``(band, y, x)`` for an image, ``()`` for a scalar."""
+
+    name: str
+    kind: Kind
+    unit: str = ""
+    bands: tuple[str, ...] = ()
+    shape: tuple[int, ...] = ()
+    dtype: str = "float32"
+    classes: tuple[str, ...] = ()
+    pixel_scale: float | None = None  # arcsec per pixel
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise GsnnError(f"column {self.name!r}: no kind {self.kind!r}; {suggest(self.kind, get_args(Kind))}")
+        if self.kind in DENSE and not (self.shape and all(n > 0 for n in self.shape)):
+            raise GsnnError(f"column {self.name!r}: a {self.kind} needs a shape of positive sizes, not {self.shape}")
+
+    @property
+    def size(self) -> int:
+        """Values an object."""
+        return math.prod(self.shape)
+
+    def arrow_type(self) -> pa.DataType:
+        if self.kind in ("label", "text", "id"):
+            return pa.string()
+        value = pa.from_numpy_dtype(self.dtype)
+        return pa.list_(value, self.size) if self.shape else value
+
+
+@dataclass(frozen=True)
+class Schema(Mapping[str, Column]):
+    """An ordered mapping of names to columns, with the provenance of the data."""
+
+    columns: tuple[Column, ...]
+    provenance: dict[str, Any] = field(default_factory=dict, compare=False)
+
+    def __post_init__(self) -> None:
+        names = [column.name for column in self.columns]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise GsnnError(f"column {twice[0]!r} stands twice in the schema; rename one of them")
+
+    @classmethod
+    def of(cls, columns: Iterable[Column], **provenance: Any) -> Schema:
+        return cls(tuple(columns), provenance)
+
+    def __getitem__(self, name: str) -> Column:
+        for column in self.columns:
+            if column.name == name:
+                return column
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return (column.name for column in self.columns)
+
+    def __len__(self) -> int:
+        return len(self.columns)
+
+    def column(self, name: str) -> Column:
+        """The column, or one sentence that names the nearest one."""
+        if name not in self:
+            raise GsnnError(f"no column {name!r} in the survey; {suggest(name, self)}")
+        return self[name]
+
+    def select(self, names: Iterable[str]) -> Schema:
+        return Schema(tuple(self.column(name) for name in names), self.provenance)
+
+    def of_kind(self, *kinds: str) -> list[Column]:
+        return [column for column in self.columns if column.kind in kinds]
+
+    def with_column(self, column: Column) -> Schema:
+        """A copy in which ``column`` stands in place of its namesake, or at the end."""
+        kept = tuple(column if c.name == column.name else c for c in self.columns)
+        return Schema(kept if column.name in self else (*kept, column), self.provenance)
+
+    def arrow(self) -> pa.Schema:
+        fields = [pa.field(c.name, c.arrow_type()) for c in self.columns]
+        return pa.schema(fields, metadata={"gsnn": self.to_json()})
+
+    def to_dict(self) -> dict[str, Any]:
+        default = Column("", "scalar")
+        columns = [
+            {k: v for k, v in asdict(c).items() if k in ("name", "kind") or v != getattr(default, k)}
+            for c in self.columns
+        ]
+        return {"columns": columns, "provenance": self.provenance}
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Schema:
+        tuples = ("bands", "shape", "classes")
+        columns = [Column(**{k: tuple(v) if k in tuples else v for k, v in c.items()}) for c in value["columns"]]
+        return cls(tuple(columns), dict(value.get("provenance", {})))
+
+    def to_json(self) -> str:
+        return json.dumps(self.to_dict())
+
+    @classmethod
+    def from_arrow(cls, schema: pa.Schema) -> Schema:
+        metadata = schema.metadata or {}
+        if b"gsnn" not in metadata:
+            raise GsnnError("the table carries no GSNN schema; make a survey of it with `gsnn ingest`")
+        return cls.from_dict(json.loads(metadata[b"gsnn"]))
+
+    def difference(self, other: Schema) -> str:
+        """What differs between the columns of ``self`` (expected) and ``other`` (given), '' if nothing that matters."""
+        for mine in self.columns:
+            if mine.name not in other:
+                return f"column {mine.name!r} is missing; {suggest(mine.name, other)}"
+            theirs = other[mine.name]
+            for what in ("kind", "shape", "bands", "unit", "pixel_scale"):
+                a, b = getattr(mine, what), getattr(theirs, what)
+                if a and b and a != b and not (what == "pixel_scale" and math.isclose(a, b, rel_tol=0.02)):
+                    return f"column {mine.name!r} has {what} {b!r}, expected {a!r}"
+        return ""
+
+    def renamed(self, names: Mapping[str, str]) -> Schema:
+        return Schema(tuple(replace(c, name=names.get(c.name, c.name)) for c in self.columns), self.provenance)

@@ -1,0 +1,1 @@
+"""Step 4: predictions as distributions, metrics with intervals, calibration."""

@@ -1,0 +1,1 @@
+"""Step 5: one self-contained page a run."""
