@@ -1,0 +1,236 @@
+"""Batches in an order that is a pure function of (seed, step).
+
+Decoded rows live in a bounded, memory-mapped scratch; batches are gathered from it by a prefetch thread. Resuming is asking
+for another step. Nothing here grows with the number of objects except the scratch, on disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from queue import Queue
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import GsnnError
+from .order import Order
+from .survey import View
+
+Batch = dict[str, Tensor]
+_READ = 4096  # rows decoded at once
+
+
+class Scratch:
+    """Arrays on disk for ``rows`` decoded rows, reserved at once so that a full disk is a sentence and not a crash."""
+
+    def __init__(self, folder: Path, specs: dict[str, tuple[tuple[int, ...], np.dtype]], rows: int):
+        self.arrays: dict[str, np.ndarray] = {}
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, (shape, dtype) in specs.items():
+            size = max(rows * int(np.prod(shape, dtype=np.int64)) * dtype.itemsize, 1)
+            path = folder / f"{len(self.arrays)}.bin"
+            with open(path, "wb") as file:
+                try:
+                    os.posix_fallocate(file.fileno(), 0, size)
+                except OSError as error:
+                    shutil.rmtree(folder, ignore_errors=True)
+                    raise GsnnError(
+                        f"the scratch needs {size / 2**20:.0f} MiB in {folder} ({error.strerror}); free some space, "
+                        "name another disk by GSNN_SCRATCH, or set a smaller [data] scratch_gb"
+                    ) from error
+            self.arrays[name] = np.memmap(path, dtype, "r+", shape=(rows, *shape))
+
+
+class Stream:
+    """Batches of a view. ``start..stop`` of :meth:`batches` are global steps; each epoch visits every object once."""
+
+    def __init__(
+        self,
+        view: View,
+        names: Sequence[str],
+        *,
+        batch: int,
+        seed: int = 0,
+        shuffle: bool = True,
+        scratch_bytes: int = 8 << 30,
+        scratch: Path | None = None,
+        rank: int = 0,
+        ranks: int = 1,
+        prefetch: int = 4,
+        progress: Callable[[int, int], None] | None = None,
+    ):
+        if not len(view):
+            raise GsnnError("a part of the split is empty, so there is nothing to read; change [data] split or where")
+        self.view, self.names, self.batch, self.seed, self.shuffle = view, list(names), batch, seed, shuffle
+        self.rank, self.ranks, self.prefetch, self.progress = rank, ranks, prefetch, progress
+        self.objects = len(view)
+        self.steps_per_epoch = -(-self.objects // batch)
+        probe = view.take(np.arange(1)).columns(self.names)
+        self._specs = {name: (value.shape[1:], _dtype(value.dtype)) for name, value in probe.items()}
+        row_bytes = sum(int(np.prod(shape, dtype=np.int64)) * t.itemsize for shape, t in self._specs.values()) + 8
+        self._block = min(64, self.objects)
+        fits = self.objects * row_bytes <= scratch_bytes
+        blocks = max(scratch_bytes // 2 // row_bytes // self._block, 1)
+        self._window_blocks = 0 if fits else int(blocks)
+        self._slot_rows = self.objects if fits else self._window_blocks * self._block
+        parent = Path(scratch or os.environ.get("GSNN_SCRATCH") or tempfile.gettempdir())
+        parent.mkdir(parents=True, exist_ok=True)
+        self._folder = Path(tempfile.mkdtemp(prefix="gsnn-scratch-", dir=parent))
+        specs = {**self._specs, "row": ((), np.dtype(np.int64))}
+        count = self._slot_rows * (1 if fits else 2)
+        self._scratch = Scratch(self._folder, specs, count)
+        self._filled: dict[int, tuple[int, int]] = {}  # slot -> (epoch, window) that it holds
+        self._loader = ThreadPoolExecutor(1, thread_name_prefix="gsnn-decode")
+        self._loading: dict[tuple[int, int], Future[None]] = {}
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return self.steps_per_epoch
+
+    def state(self) -> dict[str, int | bool]:
+        """Everything that fixes the order, a few integers; the step is the trainer's."""
+        return {
+            "objects": self.objects,
+            "batch": self.batch,
+            "seed": self.seed,
+            "block": self._block,
+            "window_blocks": self._window_blocks,
+            "shuffle": self.shuffle,
+        }
+
+    def order(self, epoch: int) -> Order:
+        return Order(self.objects, self.seed, epoch, self._block, self._window_blocks, self.shuffle)
+
+    def positions(self, step: int) -> tuple[int, int, int]:
+        """Epoch, first and last + 1 position of a global step, before it is divided among ranks."""
+        epoch, k = divmod(step, self.steps_per_epoch)
+        return epoch, k * self.batch, min((k + 1) * self.batch, self.objects)
+
+    def rows(self, step: int) -> np.ndarray:
+        """Survey rows of the global batch of a step, without reading them."""
+        epoch, start, stop = self.positions(step)
+        return self.view.rows[self.order(epoch)(start, stop)]
+
+    def batches(self, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
+        """The batches of global steps start..stop-1 (one epoch if ``stop`` is None), gathered ahead by a thread."""
+        stop = start + self.steps_per_epoch if stop is None else stop
+        if self.prefetch < 1:
+            yield from (self.gather(step) for step in range(start, stop))
+            return
+        queue: Queue[Batch | BaseException | None] = Queue(self.prefetch)
+        leave = threading.Event()
+
+        def work() -> None:
+            try:
+                for step in range(start, stop):
+                    if leave.is_set():
+                        return
+                    queue.put(self.gather(step))
+                queue.put(None)
+            except BaseException as error:
+                queue.put(error)
+
+        thread = threading.Thread(target=work, name="gsnn-prefetch", daemon=True)
+        thread.start()
+        try:
+            while (item := queue.get()) is not None:
+                if isinstance(item, BaseException):
+                    raise item
+                yield item
+        finally:
+            leave.set()
+            while thread.is_alive():
+                with contextlib.suppress(Exception):
+                    queue.get(timeout=0.05)
+
+    def gather(self, step: int) -> Batch:
+        """The batch of one step (this rank's share of it)."""
+        epoch, start, stop = self.positions(step)
+        order, pieces, first = self.order(epoch), [], start
+        while start < stop:
+            window = order.window_of(start)
+            end = min(stop, order.bounds(window)[1])
+            base = self._load(epoch, window, order)
+            mine = slice((self.rank - (start - first)) % self.ranks, None, self.ranks)
+            where = torch.from_numpy((order.slots(start, end, window) + base)[mine])
+            # gathered at once: asking for the next window lets the loader write over this one
+            pieces.append({name: tensor.index_select(0, where) for name, tensor in self._tensors.items()})
+            start = end
+        if len(pieces) == 1:
+            return pieces[0]
+        return {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
+
+    @property
+    def _tensors(self) -> Batch:
+        if not hasattr(self, "_cached"):
+            self._cached = {name: torch.from_numpy(array) for name, array in self._scratch.arrays.items()}
+        return self._cached
+
+    def _load(self, epoch: int, window: int, order: Order) -> int:
+        """Make sure that a window is decoded, begin on the next one, and say where it starts in the scratch."""
+        if not self._window_blocks:
+            self._fill(0, (0, 0), order)
+            return 0
+        ahead = (epoch, window + 1) if window + 1 < order.windows else (epoch + 1, 0)
+        self._request(epoch, window, order).result()
+        self._request(*ahead, self.order(ahead[0]))
+        return (epoch * order.windows + window) % 2 * self._slot_rows
+
+    def _request(self, epoch: int, window: int, order: Order) -> Future[None]:
+        tag = (epoch, window)
+        with self._lock:
+            if tag not in self._loading:
+                slot = (epoch * order.windows + window) % 2
+                for old in [t for t in self._loading if (t[0] * order.windows + t[1]) % 2 == slot]:
+                    del self._loading[old]
+                self._loading[tag] = self._loader.submit(self._fill, slot, tag, order)
+            return self._loading[tag]
+
+    def _fill(self, slot: int, tag: tuple[int, int], order: Order) -> None:
+        if self._filled.get(slot) == tag:
+            return
+        base, objects = slot * self._slot_rows, order.window_objects(tag[1])
+        for start in range(0, len(objects), _READ):
+            some = objects[start : start + _READ]
+            values = self.view.take(some).columns(self.names)
+            target = slice(base + start, base + start + len(some))
+            for name, array in self._scratch.arrays.items():
+                array[target] = self.view.rows[some] if name == "row" else values[name]
+            if self.progress and not self._window_blocks:
+                self.progress(start + len(some), len(objects))
+        self._filled[slot] = tag
+
+    def close(self) -> None:
+        """Give the scratch back."""
+        self._loader.shutdown(wait=True, cancel_futures=True)
+        self.__dict__.pop("_cached", None)
+        self._scratch.arrays.clear()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        folder = self.__dict__.get("_folder")
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _dtype(dtype: np.dtype) -> np.dtype:
+    """What a column is decoded to: bytes stay bytes, whole numbers int64, the rest float32 (positions float64 in tables)."""
+    if dtype == np.uint8 or dtype == np.int64:
+        return dtype
+    if dtype == object:
+        raise GsnnError("text columns cannot be part of a batch; use them as labels, or leave them out of [data] inputs")
+    return np.dtype(np.float32)
