@@ -1,0 +1,72 @@
+"""The multilayer perceptron: the network for tables."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Literal
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..data.schema import DENSE, Schema
+from .layers import Activation, activation, at_least, flatten, head, readable
+
+
+class Hidden(nn.Module):
+    """Norm, linear, activation, dropout; added to its own input if ``residual`` is asked for and the widths agree."""
+
+    def __init__(self, width_in: int, width: int, act: Activation, norm: bool, dropout: float, residual: bool):
+        super().__init__()
+        self.norm = nn.LayerNorm(width_in) if norm else nn.Identity()
+        self.linear = nn.Linear(width_in, width)
+        self.activation, self.dropout = activation(act), nn.Dropout(dropout)
+        self.residual = residual and width_in == width
+
+    def forward(self, x: Float[Tensor, "object value"]) -> Float[Tensor, "object feature"]:
+        y = self.dropout(self.activation(self.linear(self.norm(x))))
+        return x + y if self.residual else y
+
+
+class MLP(nn.Module):
+    """Hidden layers of one ``width`` (``depth`` of them) or of the given ``widths``, then a linear head.
+
+    Scalars stand side by side in the schema's order; images and spectra are flattened behind them. The first layer
+    sees the values themselves: LayerNorm (Ba et al. 2016, arXiv:1607.06450) is put between hidden layers, because over
+    the inputs it would take away the mean of an object's magnitudes, that is, its brightness. Residual sums follow
+    He et al. 2016 (arXiv:1512.03385) and, for tables, Gorishniy et al. 2021 (arXiv:2106.11959).
+    """
+
+    def __init__(
+        self,
+        inputs: Schema,
+        outputs: int,
+        *,
+        width: int = 128,
+        depth: int = 3,
+        widths: tuple[int, ...] = (),
+        activation: Activation = "gelu",
+        norm: Literal["layer", "none"] = "none",
+        residual: bool = False,
+        dropout: float = 0.0,
+    ):
+        super().__init__()
+        at_least(1, width=width, depth=depth, widths=widths, outputs=outputs)
+        self.columns = readable(inputs, "mlp", ("scalar", *DENSE))
+        sizes = (sum(c.size for c in self.columns), *(widths or (width,) * depth))
+        self.hidden = nn.ModuleDict(
+            {
+                f"hidden{i}": Hidden(a, b, activation, norm == "layer" and i > 0, dropout, residual and i > 0)
+                for i, (a, b) in enumerate(pairwise(sizes))
+            }
+        )
+        self.head = nn.Linear(sizes[-1], outputs)
+
+    def features(self, **columns: Tensor) -> Float[Tensor, "object feature"]:
+        """The last hidden layer."""
+        x = flatten(columns, self.columns)
+        for layer in self.hidden.values():
+            x = layer(x)
+        return x
+
+    def forward(self, **columns: Tensor) -> Float[Tensor, "object output"]:
+        return head(self.head, self.features(**columns))
