@@ -24,41 +24,43 @@ def wilson(hits: ndarray, n: ndarray, level: float = 0.95) -> tuple[ndarray, nda
 
 
 def reliability(
-    said: Float[ndarray, "object"], happened: Bool[ndarray, "object"], bins: int = 15
+    confidence: Float[ndarray, "object"], right: Bool[ndarray, "object"], bins: int = 15
 ) -> list[dict[str, float]]:
-    """How often an event happened against the probability that was said, in bins of equal mass.
+    """How often an event happens against the probability given to it, in bins of equal mass.
 
-    A row a bin that holds objects: {"said", "happened", "low", "high", "n"}.
+    A row a bin that holds objects: {"confidence", "accuracy", "low", "high", "n"}.
     """
-    order = np.argsort(said, kind="stable")
+    order = np.argsort(confidence, kind="stable")
     groups = [g for g in np.array_split(order, min(bins, max(len(order), 1))) if len(g)]
     rows = []
     for group in groups:
-        hits = int(happened[group].sum())
+        hits = int(right[group].sum())
         low, high = wilson(np.array(hits), np.array(len(group)))
-        row = {"said": said[group].mean(), "happened": hits / len(group), "low": low, "high": high}
+        row = {"confidence": confidence[group].mean(), "accuracy": hits / len(group), "low": low, "high": high}
         rows.append({name: float(value) for name, value in row.items()} | {"n": len(group)})
     return rows
 
 
 def pit_histogram(pit: Float[ndarray, "object"], bins: int = 20, level: float = 0.95) -> dict[str, Any]:
-    """Counts of PIT values in equal bins, and the band in which ``level`` of the counts of a calibrated one lie."""
+    """Counts of PIT values in equal bins, and the band that holds ``level`` of the counts of a calibrated prediction.
+
+    {"counts", "expected", "low", "high"}
+    """
     from scipy.stats import binom
 
     edges = np.linspace(0, 1, bins + 1)
     counts = np.histogram(pit, edges)[0]
     low, high = binom.ppf([(1 - level) / 2, (1 + level) / 2], len(pit), 1 / bins)
-    found = {"edges": edges.tolist(), "counts": counts.tolist(), "expected": len(pit) / bins}
-    return found | {"low": float(low), "high": float(high)}
+    return {"counts": counts.tolist(), "expected": len(pit) / bins, "low": float(low), "high": float(high)}
 
 
 def coverage(pit: Float[ndarray, "object"], levels: ndarray | None = None) -> list[dict[str, float]]:
-    """The share of truths inside the central interval of each level: {"level", "covered", "low", "high"}."""
+    """The share of truths inside the central interval of each level: {"nominal", "empirical", "low", "high"}."""
     levels = np.arange(5, 100, 5) / 100 if levels is None else np.asarray(levels, float)
     inside = (abs(pit[:, None] - 0.5) <= levels / 2).sum(0)
     low, high = wilson(inside, np.full(len(levels), len(pit)))
     share = inside / max(len(pit), 1)
-    names = ("level", "covered", "low", "high")
+    names = ("nominal", "empirical", "low", "high")
     return [dict(zip(names, map(float, row))) for row in zip(levels, share, low, high)]
 
 

@@ -19,12 +19,12 @@ Truth = Int[ndarray, "object"]
 BINS = 15
 
 
-@mean_metric("accuracy", "fraction", "high", "class")
+@mean_metric("accuracy", "", "high", "class", percent=True)
 def hits(prediction: Categorical, truth: Truth) -> Float[ndarray, "object"]:
     return (prediction.best() == truth).astype(float)
 
 
-@metric("balanced_accuracy", "fraction", "high", "class")
+@metric("balanced_accuracy", "", "high", "class", percent=True)
 def balanced_accuracy(prediction: Categorical, truth: Truth, weight: Weight) -> Values:
     """Mean recall of the classes that occur (Brodersen et al. 2010)."""
     hit, true, _ = _counts(prediction, truth, weight)
@@ -70,7 +70,7 @@ def brier(prediction: Categorical, truth: Truth) -> Float[ndarray, "object"]:
     return score / 2 if len(prediction.classes) == 2 else score
 
 
-@metric("ece", "fraction", "low", "class", biased=True)
+@metric("ece", "", "low", "class", biased=True, percent=True)
 def ece(prediction: Categorical, truth: Truth, weight: Weight) -> Values:
     """Expected calibration error: mean over 15 bins of equal mass of |accuracy - confidence| (Guo et al. 2017, eq. 3).
 
@@ -85,7 +85,7 @@ def ece(prediction: Categorical, truth: Truth, weight: Weight) -> Values:
     return ratio(abs(weight @ gap).sum(1), weight.sum(1))
 
 
-def _family(name: str, unit: str, value: Callable[[ndarray, ndarray, ndarray], ndarray]) -> None:
+def _family(name: str, percent: bool, value: Callable[[ndarray, ndarray, ndarray], ndarray]) -> None:
     """Registers ``name[CLASS]``, a function of hits, true members and called members of that class."""
 
     def of_class(index: int, label: str) -> Metric:
@@ -93,14 +93,14 @@ def _family(name: str, unit: str, value: Callable[[ndarray, ndarray, ndarray], n
             member, called = truth == index, prediction.best() == index
             return value(*(weight @ x.astype(float) for x in (member & called, member, called)))
 
-        return Metric(f"{name}[{label}]", "class", "high", function, unit)
+        return Metric(f"{name}[{label}]", "class", "high", function, percent=percent)
 
     FAMILIES[name] = of_class
 
 
-_family("precision", "fraction", lambda hit, true, called: ratio(hit, called))
-_family("recall", "fraction", lambda hit, true, called: ratio(hit, true))
-_family("f1", "", lambda hit, true, called: ratio(2 * hit, true + called))
+_family("precision", True, lambda hit, true, called: ratio(hit, called))
+_family("recall", True, lambda hit, true, called: ratio(hit, true))
+_family("f1", False, lambda hit, true, called: ratio(2 * hit, true + called))
 
 
 def _members(prediction: Categorical, labels: ndarray) -> Float[ndarray, "object class"]:

@@ -18,15 +18,20 @@ from .metrics import metrics_for
 def compare(
     a: pa.Table, b: pa.Table, *, target: Column | None = None, seed: int = 0, resamples: int = 1000
 ) -> dict[str, Any]:
-    """Every metric of ``a``, of ``b`` and of a minus b, paired on the objects that both predict and whose truth is known.
+    """Every metric of ``a``, of ``b`` and of a minus b, paired on the common objects whose truth is known.
+
+    Those without a truth are "excluded".
 
     {"target", "n", "only_a", "only_b", "excluded", "metrics": {name: {"a", "b", "difference", "unit", "better"}}}.
     ``target`` is told from the columns where it is not given (its name then shows in z_q01).
     """
     kind_a, kind_b = _describe(a, "first"), _describe(b, "second")
-    if kind_a != kind_b:
+    unnamed = not (kind_a[1] or kind_b[1]) and not (
+        kind_a[0] and kind_b[0]
+    )  # a table of points does not name its target
+    if kind_a != kind_b and not unnamed:
         raise GsnnError(f"these predictions are of different targets: {_say(kind_a)} and {_say(kind_b)}")
-    name, classes = kind_a
+    name, classes = kind_a[0] or kind_b[0], kind_a[1]
     if target is None:
         target = Column(name or "value", "label" if classes else "scalar", classes=tuple(sorted(classes)))
     labels = target.classes if classes else ()

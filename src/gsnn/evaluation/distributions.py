@@ -188,17 +188,26 @@ class Warped(Continuous):
 
     def cdf(self, x: ndarray) -> ndarray:
         x = on_objects(self, x)
-        below = self.base.cdf(np.asarray(self.bijection.forward(x), float))
-        return np.where(np.asarray(self.bijection.derivative(x)) < 0, 1 - below, below)
+        y, slope, inside = self._base(x)
+        below = self.base.cdf(y)
+        median = self.best().reshape(-1, *[1] * (x.ndim - 1))
+        return np.where(inside, np.where(slope < 0, 1 - below, below), x > median)
 
     def pdf(self, x: ndarray) -> ndarray:
-        x = on_objects(self, x)
-        return self.base.pdf(np.asarray(self.bijection.forward(x), float)) * abs(self.bijection.derivative(x))
+        y, slope, inside = self._base(on_objects(self, x))
+        return np.where(inside, self.base.pdf(y) * abs(slope), 0)
 
     def log_pdf(self, x: ndarray) -> ndarray:
-        x = on_objects(self, x)
-        y = np.asarray(self.bijection.forward(x), float)
-        return self.base.log_pdf(y) + np.log(abs(np.asarray(self.bijection.derivative(x), float)))
+        y, slope, inside = self._base(on_objects(self, x))
+        return np.where(inside, self.base.log_pdf(y) + np.log(abs(slope)), -np.inf)
+
+    def _base(self, x: ndarray) -> tuple[ndarray, ndarray, ndarray]:
+        """y and dy/dx at x, and where the change of variable is defined at all (a logarithm is not below 0)."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            y = np.asarray(self.bijection.forward(x), float)
+            slope = np.asarray(self.bijection.derivative(x), float) * np.ones_like(y)
+        inside = np.isfinite(y) & np.isfinite(slope) & (slope != 0)
+        return np.where(inside, y, 0), np.where(inside, slope, 1), inside
 
     def to_columns(self, name: str) -> dict[str, ndarray]:
         return super().to_columns(name) if self.proper else {"prediction": self.best()}

@@ -13,12 +13,15 @@ from ..data.schema import Column
 from ..errors import GsnnError
 from . import calibration
 from .distributions import Categorical, Distribution
+from .headline import best_baseline, headline
 from .intervals import difference, of_metric, replicates
 from .metric import Metric
-from .metrics import is_redshift, metrics_for
+from .metrics import METRICS, is_redshift, metrics_for
 from .values import pit
 
 CURVE_RESAMPLES = 300
+__all__ = ["best_baseline", "calibrated", "confusion", "curve", "headline", "judge"]
+
 BIN_OBJECTS = 30  # a bin of a curve holds at least so many
 BINS = 8
 
@@ -65,7 +68,7 @@ def judge(
             }
             for i, (name, other) in enumerate(others.items(), 1)
         },
-        "calibration": calibrated(prediction, truth, judged_by=(chosen, draws[:, 0])),
+        "calibration": calibrated(prediction, truth),
         "curves": {},
     }
     if isinstance(prediction, Categorical):
@@ -93,16 +96,17 @@ def calibrated(
     """ "reliability" and "classes" of a classification, "pit" and "coverage" of a distribution; {} for a point."""
     if not len(truth) or not prediction.proper:
         return {}
-    summary = {}
-    if judged_by is not None:
-        wanted = ("ece", "pit_ks", "coverage_68", "coverage_90")
-        summary = {m.name: _entry(m, judged_by[1][:, j]) for j, m in enumerate(judged_by[0]) if m.name in wanted}
     if not isinstance(prediction, Categorical):
         values = pit(prediction, truth)
-        return summary | {"pit": calibration.pit_histogram(values), "coverage": calibration.coverage(values)}
+        histogram = calibration.pit_histogram(values)
+        band = {name: histogram[name] for name in ("expected", "low", "high")}
+        ks = float(METRICS["pit_ks"](prediction, truth, np.ones((1, len(truth))))[0])
+        coverage = calibration.coverage(values)
+        return {"pit_ks": ks, "pit": histogram["counts"], "pit_band": band, "coverage": coverage}
     p, best = prediction.probabilities, prediction.best()
     each = {label: calibration.reliability(p[:, i], truth == i, 10) for i, label in enumerate(prediction.classes[:12])}
-    return summary | {"reliability": calibration.reliability(p.max(1), best == truth), "classes": each}
+    off = float(METRICS["ece"](prediction, truth, np.ones((1, len(truth))))[0])
+    return {"ece": off, "reliability": calibration.reliability(p.max(1), best == truth), "classes": each}
 
 
 def curve(
@@ -134,85 +138,13 @@ def curve(
             else:
                 entry |= found
         bins.append(entry)
-    shown = {m.name: {"unit": m.unit, "better": m.better} for m in metrics}
+    shown = {m.name: {"unit": m.unit, "better": m.better} | ({"percent": True} if m.percent else {}) for m in metrics}
     return {"metrics": shown, "excluded": len(covariate) - len(finite), "bins": bins}
-
-
-def best_baseline(judged: Mapping[str, Any], metric: str | None = None) -> str | None:
-    """The baseline that does best by a metric (the headline's, if none is named)."""
-    metric = metric or judged["headline_metric"]
-    found = {name: each[metric] for name, each in judged["baselines"].items() if metric in each}
-    found = {name: entry for name, entry in found.items() if entry["value"] is not None}
-    if not found:
-        return None
-    aim = next(iter(found.values()))
-
-    def cost(name: str) -> float:
-        value = found[name]["value"]
-        return {"low": value, "high": -value}.get(aim["better"], abs(value - (aim.get("goal") or 0)))
-
-    return min(found, key=cost)
-
-
-def headline(
-    judged: Mapping[str, Any], target: Column | None = None, *, metric: str | None = None, objects: str = "objects"
-) -> str:
-    """The answer in a sentence, beside the best baseline. Parity is called parity, and a loss a loss."""
-    metric = metric or judged["headline_metric"]
-    entry, n = judged["metrics"][metric], judged["n"]
-    name = LABELS.get(metric, metric)
-    if entry["value"] is None:
-        return f"{name} cannot be told from {n:,} held-out {objects}"
-    percent = entry["unit"] == "fraction"
-    digits = _digits(entry)
-    words = f"{_show(entry, digits)} {name}" if percent else f"{name} {_show(entry, digits)}"
-    text = f"{words} on {n:,} held-out {objects}"
-    rival = best_baseline(judged, metric)
-    if rival is None:
-        return text
-    gap = judged["baselines"][rival][metric]["difference"]
-    if gap["value"] is None or gap["verdict"] is None:
-        return f"{text}, not comparable with {rival}"
-    if gap["verdict"] == "same":
-        shown = _show(gap | {"unit": entry["unit"]}, digits, points=True)
-        return f"{text}, no different from {rival} on the same {objects} (difference {shown})"
-    size = {k: abs(gap[k]) for k in ("value", "low", "high")} | {"unit": entry["unit"]}
-    size["low"], size["high"] = sorted((size["low"], size["high"]))
-    shown = _show(size, digits, points=True)
-    if entry["better"] == "near":
-        return f"{text}, {gap['verdict']} than {rival} on the same {objects} (difference {shown})"
-    above = "above" if gap["value"] > 0 else "below"
-    clear = "" if entry["better"] == "high" else f" ({gap['verdict']}: low is good)"
-    return f"{text}, {shown} {above} {rival} on the same {objects}{clear}"
-
-
-LABELS = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "f1_macro": "macro F1",
-    "roc_auc": "ROC AUC",
-    "pr_auc": "PR AUC",
-    "log_loss": "log loss",
-    "brier": "Brier score",
-    "ece": "calibration error",
-    "sigma_nmad": "sigma_NMAD",
-    "outlier_rate": "outlier rate",
-    "photoz_bias": "bias",
-    "rmse": "RMSE",
-    "mae": "mean absolute error",
-    "medae": "median absolute error",
-    "r2": "R2",
-    "crps": "CRPS",
-    "cde_loss": "CDE loss",
-    "nll": "negative log likelihood",
-    "pit_ks": "PIT KS distance",
-    "coverage_68": "68% coverage",
-    "coverage_90": "90% coverage",
-}
 
 
 def _entry(metric: Metric, draws: ndarray) -> dict[str, Any]:
     found = of_metric(metric, draws) | {"better": metric.better}
+    found |= {"percent": True} if metric.percent else {}
     return found if metric.goal is None else found | {"goal": metric.goal}
 
 
@@ -249,21 +181,3 @@ def _main(chosen: Sequence[Metric], target: Column, prediction: Distribution) ->
         wanted = ["rmse", "mae", "bias"]
     by_name = {m.name: m for m in chosen}
     return [by_name[name] for name in wanted if name in by_name] or list(chosen[:2])
-
-
-def _digits(entry: Mapping[str, Any]) -> int:
-    """Decimals so that the interval shows two significant digits."""
-    if entry["low"] is None or entry["high"] <= entry["low"]:
-        return 1 if entry["unit"] == "fraction" else 4
-    width = (entry["high"] - entry["low"]) / 2 * (100 if entry["unit"] == "fraction" else 1)
-    return int(np.clip(1 - np.floor(np.log10(width)), 1 if entry["unit"] == "fraction" else 0, 8))
-
-
-def _show(entry: Mapping[str, Any], digits: int, points: bool = False) -> str:
-    percent = entry["unit"] == "fraction"
-    scale, unit = (100, " points" if points else "%") if percent else (1, f" {entry['unit']}" if entry["unit"] else "")
-    digits = min(digits, 1) if percent else digits
-    value = f"{scale * entry['value']:.{digits}f}{unit}"
-    if entry["low"] is None:
-        return value
-    return f"{value} ({scale * entry['low']:.{digits}f} to {scale * entry['high']:.{digits}f})"

@@ -26,9 +26,10 @@ Values = Float[ndarray, "resample"]
 class Metric:
     """A metric with what a report needs to know of it.
 
-    ``better`` is "low", "high" or "near" (``goal``). ``unit`` "fraction" is read as per cent; "target" and "1/target"
-    stand for the unit of the target until ``metrics_for`` fills it in. ``biased``: resampling inflates it (it measures
-    a distance from perfection, and noise is a distance too), so that its interval is moved back to its value.
+    ``better`` is "low", "high" or "near" (``goal``). The units "target" and "1/target" stand for the unit of the target
+    until ``metrics_for`` fills it in; ``percent`` is a fraction that is read as per cent. ``biased``: resampling
+    inflates it (it measures a distance from perfection, and noise is a distance too), so that its interval is moved
+    back to its value.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Metric:
     unit: str = ""
     goal: float | None = None
     biased: bool = False
+    percent: bool = False
     redshift: bool = False  # only for redshifts, unless asked for by name
     score: Callable[[Distribution, ndarray], ndarray] | None = field(default=None, repr=False)
     finish: Callable[[Values], Values] | None = field(default=None, repr=False)

@@ -34,6 +34,12 @@ class Mixture(Continuous):
             raise GsnnError("Mixture: every sigma must be positive")
         assign(self, weight=w / w.sum(1, keepdims=True))
 
+    @cached_property
+    def repeats(self) -> bool:
+        """Whether all objects have the same distribution (a prior), which is then computed once."""
+        parts = (self.weight, self.centre, self.sigma)
+        return len(self) > 1 and all((part == part[:1]).all() for part in parts)
+
     def __len__(self) -> int:
         return len(self.weight)
 
@@ -76,6 +82,8 @@ class Mixture(Continuous):
         The quantile of a mixture lies between the smallest and the largest quantile of its components.
         """
         q = probabilities(q)
+        if self.repeats:
+            return np.repeat(self.take(slice(0, 1)).quantile(q), len(self), 0)
         reach = self.centre[:, None] + self.sigma[:, None] * ndtri(q)[:, None]
         if self.weight.shape[1] == 1:
             return reach[:, :, 0]

@@ -33,7 +33,7 @@ def sigma_nmad(prediction: Continuous, truth: Truth, weight: Weight) -> Values:
     return 1.4826 * weighted_median(abs(x - centre[:, None]), weight)
 
 
-@mean_metric("outlier_rate", "fraction", "low", "value", redshift=True)
+@mean_metric("outlier_rate", "", "low", "value", redshift=True, percent=True)
 def outlier(prediction: Continuous, truth: Truth) -> Float[ndarray, "object"]:
     """|dz| > 0.15 (Hildebrandt et al. 2010)."""
     return (abs(dz(prediction, truth)) > OUTLIER).astype(float)
@@ -123,7 +123,7 @@ def pit_ks(prediction: Continuous, truth: Truth, weight: Weight) -> Values:
 def covered(level: float) -> None:
     """Registers the share of truths inside the central interval that claims to hold ``level`` of them."""
 
-    @mean_metric(f"coverage_{round(100 * level)}", "fraction", "near", "distribution", goal=level)
+    @mean_metric(f"coverage_{round(100 * level)}", "", "near", "distribution", goal=level, percent=True)
     def inside(prediction: Continuous, truth: Truth) -> Float[ndarray, "object"]:
         return (abs(pit(prediction, truth) - 0.5) <= level / 2).astype(float)
 
@@ -158,6 +158,8 @@ def _absolute(m: ndarray, s: ndarray) -> ndarray:
 
 def _pairs(g: Mixture, term: Callable[[ndarray, ndarray], ndarray]) -> Float[ndarray, "object"]:
     """The mean of term(difference of means, its sigma) over all pairs of components."""
+    if g.repeats:
+        return np.repeat(_pairs(g.take(slice(0, 1)), term), len(g))
     out = np.empty(len(g))
     for some in blocks(len(g), g.weight.shape[1] ** 2):
         w, m, s = g.weight[some], g.centre[some], g.sigma[some]
