@@ -1,0 +1,371 @@
+"""A source of rows made of fields: decides what each column is, and answers ``rows``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import get_args
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from jaxtyping import Int64
+
+from ...errors import GsnnError, suggest
+from ..schema import DENSE, Column, Kind, Schema
+from ..source import QUARANTINE
+from .images import as_image
+from .raw import TEXT, Field, Raw, Reasons, clean, words
+
+SLICE = 1 << 16  # rows looked at in one go
+MAX_CLASSES = 100
+IDS = [
+    "id",
+    "objid",
+    "obj_id",
+    "objectid",
+    "object_id",
+    "source_id",
+    "sourceid",
+    "specobjid",
+    "targetid",
+    "target_id",
+    "galaxyid",
+    "galaxy_id",
+    "gal_id",
+    "dr7objid",
+    "dr8objid",
+    "iauname",
+    "obsid",
+    "kepoi_name",
+    "snid",
+    "cid",
+    "designation",
+    "name",
+    "index",
+    "unnamed_0",
+    "col1",
+]
+RA = re.compile(r"_?(ra|objra|raj2000|ra_j2000|ra_icrs|ra_deg|radeg|alpha_j2000|alphawin_j2000|right_ascension)", re.I)
+DEC = re.compile(
+    r"_?(dec|objdec|decl|de|dej2000|decj2000|dec_j2000|de_icrs|dec_icrs|dec_deg|decdeg|dedeg|delta_j2000|deltawin_j2000|declination)",
+    re.I,
+)
+
+
+class Table:
+    """Rows of files or of tables in memory: a ``gsnn.data.source.Source``. ``notes`` say what was decided on the way."""
+
+    def __init__(self, raw: Raw, columns: list[Column], fields: list[Field], ids: _Ids):
+        self.raw, self._columns, self._fields, self._ids = raw, columns, fields, ids
+        self.notes: list[str] = raw.notes
+        self._schema = Schema.of(
+            [Column("id", "id", description=ids.origin), *columns],
+            format=raw.format,
+            files=raw.files,
+            notes=list(self.notes),
+        )
+
+    def schema(self) -> Schema:
+        return self._schema
+
+    def __len__(self) -> int:
+        return self.raw.length
+
+    def field(self, name: str) -> Field:
+        """What gives the column ``name``."""
+        return self._fields[[column.name for column in self._columns].index(name)]
+
+    def with_field(self, one: Field) -> Table:
+        """The same rows with one more column."""
+        if one.name in self._schema:
+            raise GsnnError(f"the data have a column {one.name!r} already; choose another name")
+        return Table(self.raw, [*self._columns, _column(one)], [*self._fields, one], self._ids)
+
+    def ids(self) -> pa.Array:
+        """The id of every row."""
+        return self._ids.take(np.arange(len(self)), [None] * len(self))
+
+    def rows(self, indices: Int64[np.ndarray, n], seed: int = 0) -> pa.RecordBatch:
+        """The rows at ``indices``, in that order; ``seed`` changes nothing, files hold no chance."""
+        indices = np.asarray(indices, dtype=np.int64).reshape(-1)
+        if len(indices) and not (indices.min() >= 0 and indices.max() < len(self)):
+            raise GsnnError(
+                f"{self.raw.stem} holds rows 0 to {len(self) - 1}; row {_outside(indices, len(self))} is none"
+            )
+        reasons: Reasons = [self.raw.bad.get(int(i)) for i in indices] if self.raw.bad else [None] * len(indices)
+        arrays = [self._ids.take(indices, reasons)]
+        for column, one in zip(self._columns, self._fields):
+            arrays.append(_cast(guarded(self.raw, one, indices, reasons), column, reasons))
+        arrow = self._schema.arrow()
+        if any(reasons):
+            arrays.append(pa.array(reasons, pa.string()))
+            arrow = arrow.append(pa.field(QUARANTINE, pa.string()))
+        return pa.RecordBatch.from_arrays(arrays, schema=arrow)
+
+
+def _outside(indices: np.ndarray, length: int) -> int:
+    return int(next(i for i in indices if not 0 <= i < length))
+
+
+def guarded(raw: Raw, one: Field, indices: np.ndarray, reasons: Reasons) -> pa.Array:
+    """Values of a field; whatever a damaged file makes a library raise becomes one sentence."""
+    try:
+        return one.arrow(indices, reasons)
+    except GsnnError:
+        raise
+    except Exception as error:
+        raise GsnnError(
+            f"{raw.stem}: column {one.name!r} cannot be read ({brief(error)}); the file seems damaged"
+        ) from error
+
+
+def brief(error: Exception) -> str:
+    """The first line of an error, short enough for a sentence."""
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__)[:160].rstrip(".")
+
+
+def _cast(values: pa.Array, column: Column, reasons: Reasons) -> pa.Array:
+    if column.kind == "position":
+        outside = _impossible(values, column.name)
+        if pc.any(outside).as_py():
+            for i in np.flatnonzero(outside.to_numpy(zero_copy_only=False)):
+                reasons[i] = reasons[i] or f"{column.name} = {values[int(i)].as_py():g} degrees is no position"
+    if column.kind in ("label", "text"):
+        return words(values) if not pa.types.is_string(values.type) else values
+    return values if values.type == column.arrow_type() else values.cast(column.arrow_type(), safe=False)
+
+
+def _impossible(values: pa.Array, name: str) -> pa.Array:
+    """Right ascensions may be given from -180 or from 0; declinations stay within the poles."""
+    low, high = (-360, 360) if name == "ra" else (-90, 90)
+    return pc.fill_null(pc.or_(pc.less(values, low), pc.greater(values, high)), False)
+
+
+class _Ids:
+    """The id of each row: a column of the file if it tells the rows apart, else ``<file stem>-<row>``."""
+
+    def __init__(self, raw: Raw, values: pa.Array | None = None, origin: str = ""):
+        self.raw, self.values, self.origin = raw, values, origin
+        self.repeated: dict[int, int] = {}
+        if values is not None:
+            codes = values.dictionary_encode().indices
+            codes = pc.fill_null(codes, -1).to_numpy(zero_copy_only=False)
+            _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
+            again = np.flatnonzero((first[inverse] != np.arange(len(codes))) & (codes >= 0))
+            self.repeated = {int(i): int(first[inverse[i]]) for i in again}
+
+    def take(self, indices: np.ndarray, reasons: Reasons) -> pa.Array:
+        if self.values is None:
+            return pa.array(self.raw.made_ids(indices), pa.string())
+        found = self.values.take(pa.array(indices)).to_pylist()
+        for position, i in enumerate(indices):
+            if found[position] is None:
+                found[position] = self.raw.made_ids(np.array([i]))[0]
+            elif int(i) in self.repeated:
+                reasons[position] = reasons[position] or (
+                    f"the id {found[position]!r} stands already in row {self.repeated[int(i)]}"
+                )
+                found[position] = f"{found[position]}#{i}"
+        return pa.array(found, pa.string())
+
+
+def infer(
+    raw: Raw,
+    *,
+    columns: Sequence[str] | None = None,
+    kinds: Mapping[str, str] | None = None,
+    units: Mapping[str, str] | None = None,
+    crop: int | None = None,
+    size: int | None = None,
+) -> Table:
+    """Decide what each field is. ``kinds`` and ``units`` overrule what the names and values say."""
+    if raw.length == 0:
+        raise GsnnError(f"{raw.stem} holds no rows")
+    names = clean([one.name for one in raw.fields])
+    given = {one.name: name for one, name in zip(raw.fields, names)}
+    fields = [replace(one, name=name) for one, name in zip(raw.fields, names)]
+    kinds, units = _renamed(kinds, given, fields, "kinds"), _renamed(units, given, fields, "units")
+    for name, kind in kinds.items():
+        if kind not in get_args(Kind):
+            raise GsnnError(f"kinds: {name!r} cannot be a {kind!r}; {suggest(kind, get_args(Kind))}")
+    ids, fields = _choose_ids(raw, fields, kinds)
+    if columns is not None:
+        wanted = list(_renamed(dict.fromkeys(columns, ""), given, fields, "columns", spare=("id", ids.origin)))
+        fields = [one for name in wanted for one in fields if one.name == name]
+    fields = _positions(raw, fields, kinds)
+    columns_, kept = [], []
+    for one in fields:
+        one = replace(one, unit=units.get(one.name, one.unit), kind=kinds.get(one.name, one.kind))
+        one = _decide(raw, one, one.name in kinds)
+        if one.kind == "image":
+            one = as_image(one, crop, size)
+        columns_.append(_column(one))
+        kept.append(one)
+    if not kept:
+        raise GsnnError(f"{raw.stem} has no column that GSNN can use" + (f" ({raw.notes[-1]})" if raw.notes else ""))
+    return Table(raw, columns_, kept, ids)
+
+
+def _renamed(
+    table: Mapping[str, str] | None,
+    given: Mapping[str, str],
+    fields: list[Field],
+    what: str,
+    spare: tuple[str, ...] = (),
+) -> dict[str, str]:
+    """``table`` keyed by cleaned names; a key may be the name as the file writes it."""
+    known = {one.name for one in fields}
+    out = {}
+    for name, value in (table or {}).items():
+        new = name if name in known else given.get(name, clean([name])[0])
+        if new in known:
+            out[new] = value
+        elif name not in spare:
+            raise GsnnError(f"{what}: there is no column {name!r}; {suggest(name, known)}")
+    return out
+
+
+def values_of(raw: Raw, one: Field) -> pa.Array:
+    """A whole column, read in slices."""
+    pieces = [
+        guarded(raw, one, np.arange(start, min(start + SLICE, raw.length)), [None] * SLICE)
+        for start in range(0, raw.length, SLICE)
+    ]
+    return pa.concat_arrays(pieces)
+
+
+def _choose_ids(raw: Raw, fields: list[Field], kinds: Mapping[str, str]) -> tuple[_Ids, list[Field]]:
+    stated = [one for one in fields if kinds.get(one.name, one.kind) == "id"]
+    if len(stated) > 1:
+        raise GsnnError(f"{stated[0].name!r} and {stated[1].name!r} cannot both be the id; keep one of them")
+    named = sorted((one for one in fields if one.name.lower() in IDS), key=lambda one: IDS.index(one.name.lower()))
+    for one in stated or named:
+        whole = one.dtype == TEXT or one.dtype in ("int64", "uint64", "float64", "uint8")
+        made_up = one.name == "col1" and one.dtype != TEXT  # a first column without a name is an id only if it is words
+        if one.shape or not whole or (not stated and (one.name in kinds or made_up)):
+            continue
+        values = values_of(raw, one)
+        if pa.types.is_floating(values.type) and not stated and not _whole(values):
+            continue
+        ids = _Ids(raw, words(values), one.name)
+        repeats, blanks = len(ids.repeated), ids.values.null_count
+        if stated or (2 * repeats < raw.length and repeats <= max(1, raw.length // 50) and 2 * blanks < raw.length):
+            if one.name != "id":
+                raw.notes.append(f"the column {one.name!r} is the id")
+            if repeats:
+                raw.notes.append(f"{repeats} rows repeat the id of an earlier row and are set aside")
+            if blanks:
+                raw.notes.append(f"{blanks} rows have no id and are named {raw.made_ids(np.array([0]))[0]!r} and so on")
+            return ids, [other for other in fields if other is not one]
+        raw.notes.append(f"the column {one.name!r} repeats itself, so it is not the id")
+    fields = [replace(one, name="id_") if one.name == "id" else one for one in fields]
+    return _Ids(raw), fields
+
+
+def _whole(values: pa.Array) -> bool:
+    values = values.drop_null()
+    return len(values) > 0 and bool(pc.all(pc.equal(values, pc.floor(values))).as_py())
+
+
+def _positions(raw: Raw, fields: list[Field], kinds: Mapping[str, str]) -> list[Field]:
+    """Mark right ascension and declination in degrees and call them ``ra`` and ``dec``."""
+
+    def find(pattern: re.Pattern[str], name: str) -> Field | None:
+        found = [f for f in fields if pattern.fullmatch(f.name) and f.dtype != TEXT and not f.shape]
+        return min(found, key=lambda f: (f.name != name, f.name.lower() != name, len(f.name)), default=None)
+
+    pair = {"ra": find(RA, "ra"), "dec": find(DEC, "dec")}
+    if not all(pair.values()) or any(one.name in kinds for one in pair.values() if one):
+        return fields
+    for name, one in pair.items():
+        if one.unit.lower() not in ("", "deg", "degree", "degrees", "decimal degrees"):
+            raw.notes.append(f"the column {one.name!r} is in {one.unit}, not in degrees, so it is no position")
+            return fields
+        wrong = pc.sum(_impossible(values_of(raw, one), name)).as_py() or 0
+        if wrong > max(1, raw.length // 50):
+            raw.notes.append(f"{wrong} values of {one.name!r} are outside the sky, so it is no position")
+            return fields
+    taken = {f.name for f in fields} - {one.name for one in pair.values()}
+    for name, one in pair.items():
+        if name in taken:
+            continue
+        if one.name != name:
+            raw.notes.append(f"the column {one.name!r} is called {name!r}")
+        new = replace(one, name=name, kind="position", unit="deg", description=one.description or one.name)
+        fields = [new if f is one else f for f in fields]
+    return fields
+
+
+def _decide(raw: Raw, one: Field, stated: bool) -> Field:
+    if one.kind == "label":
+        return one if one.classes else replace(one, classes=_classes(raw, one, 1000))
+    if one.kind is None:
+        if one.shape:
+            dense = "strain" if "strain" in one.name.lower() and len(one.shape) == 1 else None
+            one = replace(one, kind=dense or {1: "spectrum", 2: "image", 3: "image"}.get(len(one.shape), "field"))
+        elif one.dtype == "bool":
+            return replace(one, kind="label", classes=("false", "true"))
+        elif one.dtype == TEXT:
+            classes = _distinct(raw, one, min(MAX_CLASSES, raw.length // 2))
+            return replace(one, kind="label", classes=classes) if classes else replace(one, kind="text")
+        else:
+            one = replace(one, kind="scalar")
+    if stated:
+        if one.kind in ("scalar", "position") and (one.dtype == TEXT or one.shape):
+            raise GsnnError(
+                f"kinds: {one.name!r} holds {'arrays' if one.shape else 'text'}, so it cannot be a {one.kind}"
+            )
+        if one.kind in DENSE and not one.shape:
+            raise GsnnError(f"kinds: {one.name!r} holds one value an object, so it cannot be a {one.kind}")
+        if one.kind in ("light_curve", "graph"):
+            raise GsnnError(f"kinds: {one.name!r} cannot be read as a {one.kind} from a table")
+    return one
+
+
+def _classes(raw: Raw, one: Field, limit: int) -> tuple[str, ...]:
+    found = _distinct(raw, one, limit)
+    if not found:
+        raise GsnnError(f"column {one.name!r} has no values or more than {limit}, so it cannot be a label")
+    return found
+
+
+def _distinct(raw: Raw, one: Field, limit: int) -> tuple[str, ...]:
+    """The values of a column, sorted (as numbers where all are), or () if there are none or more than ``limit``."""
+    found: set[str] = set()
+    for start in range(0, raw.length, SLICE):
+        indices = np.arange(start, min(start + SLICE, raw.length))
+        found |= set(pc.unique(words(guarded(raw, one, indices, [None] * len(indices)))).drop_null().to_pylist())
+        if len(found) > limit:
+            return ()
+    try:
+        return tuple(sorted(found, key=float))
+    except ValueError:
+        return tuple(sorted(found))
+
+
+def _column(one: Field) -> Column:
+    text = one.kind in ("label", "text")
+    dtype = "float64" if one.kind == "position" else _dense_type(one)
+    return Column(
+        one.name,
+        one.kind or "scalar",
+        unit="" if text else one.unit,
+        bands=one.bands,
+        shape=one.shape,
+        dtype="int64" if one.kind == "label" else TEXT if text else dtype,
+        classes=one.classes if one.kind == "label" else (),
+        pixel_scale=one.pixel_scale,
+        description=one.description,
+    )
+
+
+def _dense_type(one: Field) -> str:
+    """Images are uint8 or float32; other arrays are floats."""
+    if not one.shape:
+        return "int64" if one.dtype in ("bool", "uint8") else one.dtype
+    if one.dtype in ("uint8", "bool"):
+        return "uint8"
+    return "float32" if one.kind == "image" or one.dtype == "float32" else "float64"
