@@ -1,0 +1,145 @@
+"""One step and one pass: the gradient of a whole batch, the validation loss, and the probe of a runtime's speed."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .. import rng
+from . import optim
+from .runtime import Runtime
+from .settings import Train
+
+Batch = dict[str, Tensor]
+Augment = Callable[[Batch, rng.Rng], Batch]
+
+_TINY = torch.finfo(torch.float32).tiny
+
+
+def backward(model: nn.Module, pieces: Sequence[Batch], random: rng.Rng | None, runtime: Runtime) -> Tensor:
+    """Leave in ``.grad`` the gradient of the loss, sum of terms of sum / weight over all pieces; return the loss.
+
+    The weights of a step are known only after its last piece. One term: gradients are scaled by the number of objects
+    for the time being and rescaled at the end. Several terms: a pass without gradients finds their weights first.
+    """
+
+    def terms(piece: Batch) -> dict[str, tuple[Tensor, Tensor]]:
+        with runtime.autocast():
+            return {name: (s.float(), w.float()) for name, (s, w) in model.terms(piece, random).items()}
+
+    def loss(sums: dict[str, Tensor], weights: dict[str, Tensor]) -> Tensor:
+        return torch.stack([sums[name] / weights[name].clamp_min(_TINY) for name in sums]).sum()
+
+    first = terms(pieces[0])
+    if len(pieces) == 1:
+        value = loss({k: s for k, (s, _) in first.items()}, {k: w for k, (_, w) in first.items()})
+        value.backward()
+        return value.detach()
+
+    objects = torch.tensor(float(sum(len(piece["row"]) for piece in pieces)), device=runtime.device)
+    scale = dict.fromkeys(first, objects)
+    if len(first) > 1:
+        with torch.no_grad():
+            others = [terms(piece) for piece in pieces[1:]]
+        scale = {name: sum((t[name][1] for t in others), first[name][1]) for name in first}
+    sums = dict.fromkeys(first, torch.zeros((), device=runtime.device))
+    weights = dict(sums)
+    for index, piece in enumerate(pieces):
+        now = first if index == 0 else terms(piece)
+        loss({k: s for k, (s, _) in now.items()}, scale).backward()
+        sums = {k: sums[k] + s.detach() for k, (s, _) in now.items()}
+        weights = {k: weights[k] + w for k, (_, w) in now.items()}
+    if len(first) == 1:
+        (weight,) = weights.values()
+        factor = torch.where(weight > 0, objects / weight.clamp_min(_TINY), 0.0)
+        torch._foreach_mul_([p.grad for p in model.parameters() if p.grad is not None], factor)
+    return loss(sums, weights)
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module, stream: Any, runtime: Runtime, stop: Callable[[], bool] = lambda: False
+) -> dict[str, float] | None:
+    """The mean of each term of the loss over one pass of ``stream``; None where ``stop()`` became true on the way."""
+    mode, totals = model.training, {}
+    model.eval()
+    try:
+        for batch in stream.batches(0, stream.steps_per_epoch):
+            if stop():
+                return None
+            with runtime.autocast():
+                terms = model.terms(runtime.place_batch(batch), None)
+            for name, pair in terms.items():
+                pair = torch.stack([value.float() for value in pair]).double()
+                totals[name] = totals[name] + pair if name in totals else pair
+    finally:
+        model.train(mode)
+    pairs = {name: pair.tolist() for name, pair in totals.items()}
+    return {name: total / weight if weight > 0 else 0.0 for name, (total, weight) in pairs.items()}
+
+
+def probe(
+    model: nn.Module, train: Any, settings: Train, augment: Augment | None = None, steps: int = 3
+) -> Callable[[Runtime], float]:
+    """A function that times (seconds a step) a few real training steps of a copy of ``model`` under a runtime."""
+    batches = train.batches(0, 1)
+    batch = next(iter(batches))
+    close(batches)
+
+    def seconds(runtime: Runtime) -> float:
+        runtime.prepare()
+        trial = runtime.place(copy.deepcopy(model)).train()
+        optimizer = optim.optimizer(trial, settings)
+        times = []
+        with own_random_state(runtime):
+            for _ in range(steps + 1):
+                start = time.perf_counter()
+                loss = gradients(trial, batch, rng.Rng(0), settings, runtime, augment, optimizer)
+                optimizer.step()
+                loss.item()  # waits for the device
+                times.append(time.perf_counter() - start)
+        return sorted(times[1:])[steps // 2]
+
+    return seconds
+
+
+def gradients(
+    model: nn.Module,
+    batch: Batch,
+    random: rng.Rng,
+    settings: Train,
+    runtime: Runtime,
+    augment: Augment | None,
+    optimizer: torch.optim.Optimizer,
+) -> Tensor:
+    """Place, augment, and leave the gradient of the loss in ``.grad``; return the loss."""
+    batch = runtime.place_batch(batch)
+    if augment is not None:
+        batch = augment(batch, random)
+    optimizer.zero_grad(set_to_none=True)
+    return backward(model, _pieces(batch, settings.accumulate), random, runtime)
+
+
+def _pieces(batch: Batch, count: int) -> list[Batch]:
+    count = min(count, len(batch["row"]))
+    if count == 1:
+        return [batch]
+    cut = {name: value.tensor_split(count) for name, value in batch.items()}
+    return [{name: parts[i] for name, parts in cut.items()} for i in range(count)]
+
+
+def close(iterator: Any) -> None:
+    """End a stream's iterator (and its prefetch thread) before its end."""
+    if hasattr(iterator, "close"):
+        iterator.close()
+
+
+def own_random_state(runtime: Runtime):
+    """Within, torch may be seeded without a change to the numbers that the caller will draw."""
+    device = torch.device(runtime.device)
+    return torch.random.fork_rng([device.index or 0] if device.type == "cuda" else [])

@@ -1,0 +1,399 @@
+"""Fits one model to one stream: the loop, validation, early stopping, checkpoints. It does not know what is learned.
+
+A training that is killed at any moment and started again ends with the same weights, bit for bit, on the same runtime:
+batches and random numbers are functions of (seed, step), and everything else is in the checkpoint.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .. import rng
+from ..errors import ConfigError, GsnnError
+from . import checkpoint, optim
+from .energy import Meter, peak_memory_gb
+from .log import Log
+from .runtime import Runtime, resolve
+from .settings import Train
+from .step import Augment, Batch, close, evaluate, gradients, own_random_state, probe
+
+PROBE_FROM = 200  # a training of fewer steps is not worth a probe of the precision: float32
+MAX_BAD_STEPS = 5  # steps in a row whose loss or gradient is not finite: each is skipped, then the training stops
+
+
+@dataclass
+class History:
+    """How a training went. JSON-able; it is also the progress that a checkpoint keeps."""
+
+    step: int = 0
+    stopped: str = ""  # "finished" (all epochs), "patience", "time", or "" while it goes on
+    epochs: list[dict[str, Any]] = field(default_factory=list)  # the "epoch" events
+    best: dict[str, Any] | None = None  # the epoch event whose weights were kept
+    skipped: int = 0  # steps whose loss or gradient was not finite
+    seconds: float = 0.0
+    kwh: float = 0.0
+    energy_source: str = ""
+    runtime: dict[str, Any] = field(default_factory=dict)
+
+
+def fit(
+    model: nn.Module,
+    train: Any,
+    valid: Any | None,
+    settings: Train,
+    directory: Path,
+    *,
+    runtime: Runtime | None = None,
+    seed: int = 0,
+    augment: Augment | None = None,
+    report: Callable[[dict[str, Any]], None] = lambda event: None,
+) -> History:
+    """Train ``model`` in place on the stream ``train``, or go on from the checkpoints in ``directory``.
+
+    At the end the model has the weights of the epoch of least validation loss (the averaged ones under ``ema``), or
+    the last weights where there is no ``valid``. ``runtime`` None means the one recorded in the checkpoint, else what
+    the settings resolve to. ``report`` is called with every event of the log.
+
+    A step whose loss or gradient is not finite is skipped; after MAX_BAD_STEPS of them in a row GsnnError is raised.
+    SIGINT and SIGTERM finish the step, save a checkpoint and raise KeyboardInterrupt (a second SIGINT raises at once).
+    """
+    if settings.patience and valid is None:
+        raise ConfigError(
+            "early stopping needs a validation split: give one or set patience = 0", ("train", "patience")
+        )
+    return _Fit(model, train, valid, settings, Path(directory), runtime, seed, augment, report).run()
+
+
+@contextmanager
+def _signals() -> Iterator[threading.Event]:
+    """An event that SIGINT and SIGTERM set, so that a step is never cut in two. A second SIGINT raises at once."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+
+    def ask(number: int, frame: Any) -> None:
+        if asked.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        asked.set()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Fit:
+    """The state of one training: what a checkpoint saves, and the clocks around it."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        train: Any,
+        valid: Any | None,
+        settings: Train,
+        directory: Path,
+        runtime: Runtime | None,
+        seed: int,
+        augment: Augment | None,
+        report: Callable[[dict[str, Any]], None],
+    ):
+        self.model, self.train, self.valid, self.settings = model, train, valid, settings
+        self.seed, self.augment, self.report = seed, augment, report
+        self.folder = directory / "checkpoints"
+        self.total = min(settings.epochs * train.steps_per_epoch, settings.max_steps or math.inf)
+        optim.freeze(model, settings.freeze)
+        self.identity = {
+            **settings.identity(),
+            "seed": seed,
+            "objects": train.objects,
+            "steps_per_epoch": train.steps_per_epoch,
+            "weights": {name: list(value.shape) for name, value in model.state_dict().items()},
+        }
+        self.damaged: list[str] = []
+        found = checkpoint.latest(self.folder, self.damaged)
+        if found is not None:
+            self._check(found)
+        self.history = History(**found.state["history"]) if found else History()
+        self.resumed = self.history.step if found else None
+        self.runtime = self._runtime(runtime)
+        self.history.runtime = self.runtime.to_dict()
+        self._restore(found)
+        self.log = Log(directory, found.state["log"] if found else 0, self.history.step)
+        self.meter = Meter()
+        self.history.energy_source = self.meter.source
+        self.before = (self.history.seconds, self.history.kwh, self.history.step)
+        self.started = self.saved_at = self.read_at = time.perf_counter()
+        self.save_cost = self.data_wait = 0.0
+        self.read_step, self.read_skipped = self.history.step, self.history.skipped
+        self.read_loss, self.read_objects = self.loss_sum.item(), 0
+
+    def run(self) -> History:
+        history, batches = self.history, iter(())
+        self.runtime.prepare()
+        self.model.train()
+        if history.stopped == "time" and not self._time_is_up():
+            history.stopped = ""
+        with closing(self.log), _signals() as self.asked, own_random_state(self.runtime):
+            try:
+                if not history.stopped:
+                    self._tell(self._opening())
+                    batches = iter(self.train.batches(history.step, self.total))
+                while not history.stopped:
+                    if self._epoch_is_over():
+                        self._end_epoch()
+                    else:
+                        self._step(batches)
+                    if self.asked.is_set() and not history.stopped:
+                        self._interrupt()
+            finally:
+                close(batches)
+            self._keep_best()
+        return history
+
+    def _step(self, batches: Iterator[Batch]) -> None:
+        history, settings = self.history, self.settings
+        waiting = time.perf_counter()
+        batch = next(batches)
+        self.data_wait += time.perf_counter() - waiting
+        for group in self.optimizer.param_groups:
+            group["lr"] = optim.rate(history.step, self.total, settings)
+        torch.manual_seed(rng.key(self.seed, "step", history.step))
+        random = rng.Rng(self.seed, history.step // self.train.steps_per_epoch)
+        try:
+            loss = gradients(self.model, batch, random, settings, self.runtime, self.augment, self.optimizer)
+        except torch.OutOfMemoryError as error:
+            raise GsnnError(
+                f"the memory of {self.runtime.device} is too small for micro-batches of "
+                f"{settings.batch // settings.accumulate} objects: raise [train] accumulate"
+            ) from error
+        parameters = [p for p in self.parameters.values() if p.grad is not None]
+        self.norm = nn.utils.get_total_norm([p.grad for p in parameters])
+        if settings.clip:
+            nn.utils.clip_grads_with_norm_(parameters, settings.clip, self.norm)
+        bad = ~torch.isfinite(loss + self.norm)
+        optim.step_unless(self.optimizer, bad)
+        self.loss_sum += torch.where(bad, 0.0, loss)
+        self.skipped += bad
+        self.streak = (self.streak + 1) * bad
+        history.step += 1
+        if self.average is not None:
+            self.average.update(history.step)
+        self.model.after_step(history.step)
+        self.read_objects += len(batch["row"])
+        now = time.perf_counter()
+        if now - self.read_at >= min(max(0.5, 0.002 * (now - self.started)), 10.0):
+            self._read()
+        self._save_if_due(settings.checkpoint_seconds)
+
+    def _read(self) -> None:
+        """Look at what the device has summed up since the last look, and tell it."""
+        history = self.history
+        loss_sum, skipped, streak, norm = torch.stack([self.loss_sum, self.skipped, self.streak, self.norm]).tolist()
+        rate = self.optimizer.param_groups[0]["lr"]
+        if streak >= MAX_BAD_STEPS:
+            raise GsnnError(
+                f"the loss or its gradient was not finite in {int(streak)} steps in a row, from step "
+                f"{history.step - int(streak) + 1} on, at learning rate {rate:.3g}: lower learning_rate, "
+                "or set precision = 'float32', or look for values that are not finite in the data"
+            )
+        now = time.perf_counter()
+        seconds, steps = now - self.read_at, history.step - self.read_step
+        good = steps - int(skipped - self.read_skipped)
+        history.skipped = int(skipped)
+        self._clock()
+        pace = (now - self.started) / (history.step - self.before[2])
+        left = (self.total - history.step) * pace
+        if self.settings.max_seconds:
+            left = min(left, max(self.settings.max_seconds - history.seconds, 0.0))
+        on_gpu = torch.device(self.runtime.device).type == "cuda"
+        event = {
+            "event": "step",
+            "step": history.step,
+            "epoch": self._epoch(),
+            "loss": (loss_sum - self.read_loss) / good if good else math.nan,
+            "learning_rate": rate,
+            "gradient_norm": norm,
+            "samples_per_s": self.read_objects / seconds,
+            "data_wait": self.data_wait / seconds,
+            "seconds_left": left,
+            "memory_gb": torch.cuda.max_memory_allocated() / 1e9 if on_gpu else peak_memory_gb(),
+            "skipped": history.skipped,
+        }
+        self.read_at, self.read_step, self.read_loss, self.read_skipped = now, history.step, loss_sum, skipped
+        self.read_objects, self.data_wait = 0, 0.0
+        self._tell(event)
+
+    def _end_epoch(self) -> None:
+        """Validate, keep the best weights, decide whether to stop."""
+        history = self.history
+        if history.step > self.read_step:
+            self._read()
+        last = self._last_epoch()
+        good = history.step - last["step"] - (history.skipped - last["skipped"])
+        event = {
+            "event": "epoch",
+            "step": history.step,
+            "epoch": self._epoch(),
+            "loss": self.loss_sum.item() / good if good else math.nan,
+            "skipped": history.skipped,
+        }
+        if self.valid is not None and not self._validate(event):
+            self._interrupt()
+        self._clock()
+        event["seconds"] = history.seconds
+        history.epochs.append(event)
+        self.loss_sum.zero_()
+        self.read_loss = 0.0
+        self._tell(event)
+        reason = ""
+        since_best = len([e for e in history.epochs if e["step"] > (history.best or {"step": 0})["step"]])
+        if self.settings.patience and since_best >= self.settings.patience:
+            reason = "patience"
+        elif self._time_is_up():
+            reason = "time"
+        history.stopped = "finished" if history.step == self.total else reason
+        if history.stopped:
+            self._tell({"event": "end", "step": history.step, "stopped": history.stopped, "seconds": history.seconds})
+            self._save()
+        else:
+            self._save_if_due(0.0)
+        self.read_at = time.perf_counter()
+
+    def _validate(self, event: dict[str, Any]) -> bool:
+        """Add the validation loss to ``event`` and keep the weights if it is the least; False if interrupted."""
+        with self.average.applied() if self.average else nullcontext():
+            terms = evaluate(self.model, self.valid, self.runtime, self.asked.is_set)
+            if terms is None:
+                return False
+            event["valid_loss"] = sum(terms.values())
+            if len(terms) > 1:
+                event["valid_terms"] = terms
+            if event["valid_loss"] < (self.history.best or {"valid_loss": math.inf})["valid_loss"]:
+                self.history.best = event
+                self.best = {k: v.detach().to("cpu", copy=True) for k, v in self.model.state_dict().items()}
+        return True
+
+    def _keep_best(self) -> None:
+        """Leave the best weights in the model, else the averaged ones, else the last."""
+        if self.best:
+            self.model.load_state_dict(self.best)
+        elif self.average is not None:
+            self.average.write()
+        self.model.eval()
+
+    def _save_if_due(self, every: float) -> None:
+        """Save ``every`` seconds, but spend at most 1% of the time on it (``checkpoint_seconds = 0``: each step)."""
+        least = 100 * self.save_cost if self.settings.checkpoint_seconds else 0.0
+        if time.perf_counter() - self.saved_at >= max(every, least):
+            self._save()
+
+    def _save(self) -> None:
+        start = time.perf_counter()
+        self._clock()
+        tally = [self.loss_sum.item(), self.skipped.item(), self.streak.item()]
+        self.history.skipped = int(tally[1])
+        tensors = {f"model/{k}": v for k, v in self.model.state_dict().items()}
+        flat = checkpoint.flatten_optimizer(self.optimizer, self.names)
+        tensors |= {f"optimizer/{k}": v for k, v in flat.items()}
+        tensors |= {f"average/{k}": v for k, v in (self.average.values if self.average else {}).items()}
+        tensors |= {f"best/{k}": v for k, v in self.best.items()}
+        state = {
+            "history": asdict(self.history),
+            "identity": self.identity,
+            "tally": tally,
+            "log": self.log.offset(),
+            "torch": torch.__version__,
+        }
+        checkpoint.save(self.folder, self.history.step, tensors, state)
+        self.saved_at = time.perf_counter()
+        self.save_cost = self.saved_at - start
+
+    def _restore(self, found: checkpoint.Checkpoint | None) -> None:
+        self.runtime.place(self.model)
+        if found is not None:
+            self.model.load_state_dict(found.under("model"))
+        self.parameters = optim.trainable(self.model)
+        self.names = {parameter: name for name, parameter in self.parameters.items()}
+        self.optimizer = optim.optimizer(self.model, self.settings)
+        self.average = optim.Average(self.parameters, self.settings.ema) if self.settings.ema else None
+        self.best: dict[str, Tensor] = {}
+        tally = [0.0, 0.0, 0.0]
+        if found is not None:
+            checkpoint.restore_optimizer(self.optimizer, self.names, found.under("optimizer"))
+            if self.average is not None:
+                self.average.load(found.under("average"))
+            self.best, tally = found.under("best"), found.state["tally"]
+        self.loss_sum, self.skipped, self.streak = torch.tensor(tally, device=self.runtime.device).unbind()
+        self.norm = torch.zeros((), device=self.runtime.device)
+        if self.settings.compile:
+            self.model.objective.network.compile()
+
+    def _check(self, found: checkpoint.Checkpoint) -> None:
+        theirs = found.state["identity"]
+        for name, mine in self.identity.items():
+            if theirs.get(name) != mine:
+                what = "" if name == "weights" else f" ({theirs.get(name)!r} there, {mine!r} now)"
+                raise GsnnError(
+                    f"the checkpoints in {self.folder} are of a training with another {name}{what}: "
+                    "train in another directory, or delete them to start anew"
+                )
+
+    def _runtime(self, given: Runtime | None) -> Runtime:
+        if given is not None:
+            return given
+        if self.history.runtime:
+            recorded = Runtime(**self.history.runtime)
+            if self.settings.device in ("auto", recorded.device) and recorded.available():
+                return recorded
+        worth = self.settings.precision == "auto" and self.total >= PROBE_FROM
+        test = probe(self.model, self.train, self.settings, self.augment) if worth else None
+        return resolve(self.settings, test, any(p.ndim == 4 for p in self.model.parameters()))
+
+    def _opening(self) -> dict[str, Any]:
+        opening = {"event": "start" if self.resumed is None else "resume", "step": self.history.step}
+        return opening | {"steps": self.total, "runtime": self.history.runtime, "damaged": self.damaged}
+
+    def _interrupt(self) -> None:
+        self._save()
+        raise KeyboardInterrupt
+
+    def _tell(self, event: dict[str, Any]) -> None:
+        self.log.write(event)
+        self.report(event)
+
+    def _clock(self) -> None:
+        self.history.seconds = self._seconds()
+        self.history.kwh = self.before[1] + self.meter.kwh
+
+    def _time_is_up(self) -> bool:
+        limit = self.settings.max_seconds
+        return limit is not None and self._seconds() >= limit
+
+    def _seconds(self) -> float:
+        return self.before[0] + time.perf_counter() - self.started
+
+    def _epoch(self) -> int:
+        """The epoch (from 1) of the step just made."""
+        return max(self.history.step - 1, 0) // self.train.steps_per_epoch + 1
+
+    def _last_epoch(self) -> dict[str, Any]:
+        return self.history.epochs[-1] if self.history.epochs else {"step": 0, "skipped": 0}
+
+    def _epoch_is_over(self) -> bool:
+        """Whether a validation is due: the epoch, the steps or the time are at their end."""
+        step, last = self.history.step, self._last_epoch()["step"]
+        return step > last and (step % self.train.steps_per_epoch == 0 or step == self.total or self._time_is_up())
