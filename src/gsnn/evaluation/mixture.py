@@ -44,7 +44,17 @@ class Mixture(Continuous):
         return len(self.weight)
 
     def take(self, positions: Int[ndarray, "n"]) -> Mixture:
-        return Mixture(self.weight[positions], self.centre[positions], self.sigma[positions])
+        part = Mixture(self.weight[positions], self.centre[positions], self.sigma[positions])
+        if "_median" in self.__dict__:
+            assign(part, _median=self._median[positions])
+        return part
+
+    @cached_property
+    def _median(self) -> Float[ndarray, "object"]:
+        return self.quantile(np.array([0.5]))[:, 0]
+
+    def best(self) -> Float[ndarray, "object"]:
+        return self._median  # kept: most metrics ask for it
 
     @classmethod
     def join(cls, parts: Sequence[Mixture]) -> Mixture:
@@ -135,7 +145,10 @@ class Samples(Continuous):
         return len(self.value)
 
     def take(self, positions: Int[ndarray, "n"]) -> Samples:
-        return Samples(self.value[positions], self.weight[positions], self.bandwidth[positions])
+        part = Samples(self.value[positions], self.weight[positions], self.bandwidth[positions])
+        if "kernel" in self.__dict__ and part.value.shape[1] == self.value.shape[1]:
+            assign(part, kernel=self.kernel.take(positions))
+        return part
 
     @classmethod
     def join(cls, parts: Sequence[Samples]) -> Samples:
@@ -144,6 +157,9 @@ class Samples(Continuous):
 
     def mean(self) -> Float[ndarray, "object"]:
         return self.kernel.mean()
+
+    def best(self) -> Float[ndarray, "object"]:
+        return self.kernel.best()
 
     def expect(self, function: Callable[[ndarray], ndarray]) -> Float[ndarray, "object"]:
         return self.kernel.expect(function)
@@ -177,16 +193,16 @@ def _silverman(value: ndarray, weight: ndarray) -> Float[ndarray, "object"]:
 
 def _invert(mixture: Mixture, q: ndarray, low: ndarray, high: ndarray) -> ndarray:
     """x with cdf(x) = q for every object and level, given brackets."""
-    out = np.empty(q.shape)
-    for some in blocks(len(q), 128 * mixture.weight.shape[1]):
+    out, points = np.empty(q.shape), 128 if q.shape[1] > 8 else 12
+    for some in blocks(len(q), points * mixture.weight.shape[1]):
         part, lo, hi, target = mixture.take(some), low[some].copy(), high[some].copy(), q[some]
         # a grid shared by the levels of an object narrows their brackets first
-        grid = lo.min(1)[:, None] + (hi.max(1) - lo.min(1))[:, None] * np.linspace(0, 1, 128)
+        grid = lo.min(1)[:, None] + (hi.max(1) - lo.min(1))[:, None] * np.linspace(0, 1, points)
         rise = part.cdf(grid)
         for i in range(len(lo)):
             j = np.searchsorted(rise[i], target[i])
             lo[i] = np.maximum(lo[i], grid[i, np.maximum(j - 1, 0)])
-            hi[i] = np.minimum(hi[i], grid[i, np.minimum(j, 127)])
+            hi[i] = np.minimum(hi[i], grid[i, np.minimum(j, points - 1)])
         x = np.array([np.interp(p, at, x) for p, at, x in zip(target, rise, grid)]).ravel()
         lo, hi, p = lo.ravel(), hi.ravel(), target.ravel()
         row, x = np.repeat(np.arange(len(target)), target.shape[1]), np.clip(x, lo, hi)
