@@ -159,7 +159,8 @@ def check(spec: Any, kind: str, path: tuple[str | int, ...] = (), trust: bool = 
         if old in spec:
             spec[new] = spec.pop(old)
     given = {key: value for key, value in spec.items() if key != "name"}
-    return {"name": spec["name"], **validate(_arguments(part), given, path)}
+    parsed = parse(_arguments(part), given, path)
+    return {"name": spec["name"], **{name: getattr(parsed, name) for name in type(parsed).model_fields}}
 
 
 def build(spec: Any, kind: str, *bound: Any, path: tuple[str | int, ...] = (), trust: bool = True) -> Any:
@@ -174,8 +175,8 @@ def build(spec: Any, kind: str, *bound: Any, path: tuple[str | int, ...] = (), t
         raise ConfigError(f"{normalise(spec)['name']!r} refuses these values: {error}", path) from error
 
 
-def validate(model: Any, given: Mapping[str, Any], path: tuple[str | int, ...] = ()) -> dict[str, Any]:
-    """``given`` checked by a pydantic model in JSON-strict mode (arrays may be tuples, nothing else is coerced)."""
+def parse(model: Any, given: Mapping[str, Any], path: tuple[str | int, ...] = ()) -> Any:
+    """``given`` as a pydantic ``model`` in JSON-strict mode: arrays may be tuples, nothing else is coerced."""
     from pydantic import ValidationError
 
     try:
@@ -183,14 +184,37 @@ def validate(model: Any, given: Mapping[str, Any], path: tuple[str | int, ...] =
     except TypeError as error:
         raise ConfigError(f"holds a value that a study cannot hold ({error})", path) from error
     try:
-        checked = model.model_validate_json(text, strict=True)
+        return model.model_validate_json(text, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
-        where = (*path, *first["loc"])
+        where = (*path, *_keys(given, first["loc"]))
         if first["type"] == "extra_forbidden":
-            raise ConfigError(f"no such key; {suggest(str(first['loc'][-1]), model.model_fields)}", where) from None
+            raise ConfigError(
+                f"no such key; {suggest(str(first['loc'][-1]), _fields(model, first['loc'][:-1]))}", where
+            ) from None
         if first["type"] == "missing":
-            raise ConfigError("this key is needed", where) from None
+            raise ConfigError("this key is needed", (*path, *first["loc"])) from None
         message = first["msg"][0].lower() + first["msg"][1:]
         raise ConfigError(f"{message}, not {json.dumps(first['input'])[:60]}", where) from None
-    return {name: getattr(checked, name) for name in model.model_fields}
+
+
+def _keys(given: Any, place: tuple[str | int, ...]) -> tuple[str | int, ...]:
+    """The part of pydantic's place that stands in the input; the rest names branches of unions."""
+    keys: list[str | int] = []
+    for key in place:
+        try:
+            given = given[key]
+        except (KeyError, IndexError, TypeError):
+            break
+        keys.append(key)
+    return tuple(keys)
+
+
+def _fields(model: Any, place: tuple[str | int, ...]) -> list[str]:
+    """The keys that the table at ``place`` may have."""
+    for key in place:
+        field = model.model_fields.get(key)
+        if field is None or not hasattr(field.annotation, "model_fields"):
+            return []
+        model = field.annotation
+    return [field.alias or name for name, field in model.model_fields.items()]

@@ -1,0 +1,40 @@
+# Two commands set everything up on a machine that has Python (3.11 or later), make and a package index.
+#   make demo   install, answer a question about simulated galaxies, say where the report lies
+#   make test   install what the tests need, and run them
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# On the CPU build of torch the tests and the demo need no GPU packages; see the README for choosing a build of torch.
+export OMP_NUM_THREADS ?= 2
+
+.PHONY: demo test lint docs real browser fuzz bench clean
+
+$(BIN)/gsnn: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) --constraint constraints.txt torch
+	$(PIP) --constraint constraints.txt --editable .
+	touch $(BIN)/gsnn
+
+$(VENV)/tested: $(BIN)/gsnn
+	$(PIP) --constraint constraints.txt --editable '.[test]'
+	touch $(VENV)/tested
+
+demo: $(BIN)/gsnn
+	$(BIN)/gsnn run morphology
+
+test: $(VENV)/tested
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/tested
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+docs: $(VENV)/tested
+	$(BIN)/python -m pytest tests/test_documents.py --documents
+
+fuzz: $(VENV)/tested
+	$(BIN)/python benchmarks/fuzz.py --seconds 600
+
+clean:
+	rm -rf $(VENV) runs .pytest_cache .ruff_cache build

@@ -1,0 +1,141 @@
+"""One batch through every step in seconds, so that a mistake is found before hours are spent."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from .config import build
+from .errors import GsnnError
+from .progress import STEPS
+from .rng import Rng
+from .steps.data import Ground, ground, source_for
+from .steps.explain import batch_of
+from .study import Study
+
+
+def check_study(
+    study: Study, *, data: Any = None, overfit: int = 0, seed: int = 0, say: Callable[[str], None] = lambda line: None
+) -> list[str]:
+    """Lines of what worked; a GsnnError that begins with the step that failed.
+
+    ``overfit`` > 0 also fits that many objects until their loss is small: a network that cannot do that learns nothing.
+    """
+    lines: list[str] = []
+    folder = Path(tempfile.mkdtemp(prefix="gsnn-check-"))
+    at = 2
+
+    def note(text: str) -> None:
+        lines.append(f"{at} {STEPS[at - 1]}: {text}")
+        say(lines[-1])
+
+    try:
+        one = _small_ground(study, folder, data, seed)
+        note(
+            f"{len(one.survey):,} objects, inputs {', '.join(one.inputs)}, target {one.target}, split by {one.split.by}"
+        )
+        at = 3
+        from .steps.train import new_model
+
+        model = new_model(study, one, one.train, seed)
+        note(f"{study.model['name']} of {model.parameter_count:,} parameters")
+        at = 4
+        batch = batch_of(one.train.take(np.arange(min(len(one.train), study.train.batch))), one.names)
+        note(f"loss {_step(study, one, model, batch, seed):.4f} on one batch, gradient reaches every parameter")
+        if overfit:
+            note(_overfit(study, one, model, overfit, seed))
+        model.eval()
+        with torch.inference_mode():
+            prediction = model(batch)[one.target]
+        note(f"prediction {type(prediction).__name__} of {len(prediction)} objects")
+        for i, spec in enumerate(study.evaluate.baselines):
+            build(
+                spec,
+                "baseline",
+                one.inputs,
+                one.targets[one.target],
+                path=("evaluate", "baselines", i),
+                trust=study.trust,
+            )
+        note(f"baselines {', '.join(str(s) for s in study.evaluate.baselines) or 'none'}")
+        at = 5
+        some = {name: value[:2] for name, value in batch.items()}
+        for i, spec in enumerate(study.explain.methods):
+            explainer = build(spec, "explainer", path=("explain", "methods", i), trust=study.trust)
+            note(f"{spec if isinstance(spec, str) else spec['name']} of shape {tuple(explainer(model, some).shape)}")
+    except GsnnError as error:
+        raise GsnnError(f"step {at} ({STEPS[at - 1]}) fails: {error}") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return lines
+
+
+def _small_ground(study: Study, folder: Path, data: Any, seed: int) -> Ground:
+    """At most 512 rows of the source, spread over it."""
+    from .data.survey import Survey
+
+    source = data if data is not None else study.data.source
+    if isinstance(source, (str, Path)) and (Path(source) / "objects.lance").is_dir():
+        return ground(study, Survey.open(source))
+    return ground(study, Survey.create(folder / "survey", Some(source_for(study, data), 512), seed=seed))
+
+
+class Some:
+    """A few rows of a source, evenly spread."""
+
+    def __init__(self, source: Any, count: int):
+        self.source, total = source, len(source)
+        self.indices = np.unique(np.linspace(0, max(total - 1, 0), min(count, total)).astype(int))
+
+    def schema(self) -> Any:
+        return self.source.schema()
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def rows(self, indices: np.ndarray, seed: int) -> Any:
+        return self.source.rows(self.indices[indices], seed)
+
+
+def _step(study: Study, one: Ground, model: Any, batch: dict[str, torch.Tensor], seed: int) -> float:
+    from .data.augment import augment
+
+    changes = [build(a, "augment", path=("data", "augment", i)) for i, a in enumerate(study.data.augment)]
+    terms = model.train().terms(augment(batch, changes, Rng(seed), one.inputs), Rng(seed))
+    loss = sum((s / w for s, w in terms.values()), torch.zeros(()))
+    if not torch.isfinite(loss):
+        raise GsnnError("the loss of the first batch is not finite; look at the values by `gsnn survey`")
+    loss.backward()
+    idle = [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    if idle:
+        raise GsnnError(f"no gradient reaches {idle[0]}; the network does not use it")
+    model.zero_grad(set_to_none=True)
+    return float(loss.detach())
+
+
+def _overfit(study: Study, one: Ground, model: Any, objects: int, seed: int) -> str:
+    """Fit a handful of objects by heart."""
+    batch = batch_of(one.train.take(np.arange(min(objects, len(one.train)))), one.names)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=study.train.learning_rate)
+    first = last = float("nan")
+    for step in range(200):
+        loss = sum((s / w for s, w in model.train().terms(batch, Rng(seed)).values()), torch.zeros(()))
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        last = float(loss.detach())
+        first = last if step == 0 else first
+        if last < first - 0.95 * abs(first):
+            break
+    if not last < first - 0.5 * abs(first):
+        raise GsnnError(
+            f"the network cannot learn {objects} objects by heart (loss {first:.3f} -> {last:.3f} in 200 steps); "
+            "look at the labels, the learning rate and the size of the network"
+        )
+    return f"{len(batch['row'])} objects learned by heart: loss {first:.3f} -> {last:.3f} in {step + 1} steps"

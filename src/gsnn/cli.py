@@ -1,0 +1,329 @@
+"""The command ``gsnn``, a verb each. Heavy modules are imported by the verb that needs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .errors import GsnnError
+
+if TYPE_CHECKING:
+    from .progress import Progress
+    from .study import Study
+
+app = typer.Typer(
+    help="Galaxy-scale neural networks: from a question about the sky to a checked answer.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="a built-in study, or a TOML file")]
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="the folder of a run")]
+DataPath = Annotated[str | None, typer.Option("--data", help="a survey, a file or a folder")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="change a value, as in train.epochs=5")]
+Seed = Annotated[int, typer.Option("--seed", help="one seed fixes every number")]
+Out = Annotated[Path | None, typer.Option("--out", help="the folder of the run")]
+Json = Annotated[bool, typer.Option("--json", help="print the result as JSON on stdout")]
+Trust = Annotated[bool, typer.Option("--trust", help="allow parts from outside GSNN that a received run names")]
+
+
+def main() -> None:
+    """Run the command; mistakes are told in a sentence on stderr, with exit status 1 (130 after Ctrl-C)."""
+    os.environ.setdefault("LANCE_LOG", "error")
+    try:
+        app()
+    except GsnnError as error:
+        print(f"gsnn: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        print("\ngsnn: interrupted; type the same line again to go on from here", file=sys.stderr)
+        raise SystemExit(130) from None
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
+    except OSError as error:
+        where = f" {error.filename}" if error.filename else ""
+        print(f"gsnn: cannot use{where}: {error.strerror or error}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+def _progress() -> Progress:
+    from .progress import Terminal
+
+    return Terminal()
+
+
+def _study(name: str, changes: list[str] | None, trust: bool = True) -> Study:
+    from .study import Study
+
+    return Study.load(name, tuple(changes or ()), trust=trust)
+
+
+def _print(value: Any) -> None:
+    print(json.dumps(value, indent=1, ensure_ascii=False, default=str))
+
+
+@app.command()
+def studies() -> None:
+    """The built-in questions, a line each."""
+    import tomllib
+
+    from .study import built_in
+
+    for name, path in built_in().items():
+        table = tomllib.loads(path.read_text())
+        needs = "  (needs --data)" if table["data"].get("obtain") else ""
+        print(f"{name:<22} {table['question']}{needs}")
+
+
+@app.command()
+def run(
+    study: StudyName,
+    data: DataPath = None,
+    changes: Set = None,
+    seed: Seed = 0,
+    seeds: Annotated[int, typer.Option("--seeds", help="train this many networks and report their spread")] = 1,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """From the question to the answer and its report; goes on where it was when typed again."""
+    from .run import run as walk
+
+    finished = walk(_study(study, changes), data=data, out=out, seed=seed, seeds=seeds, progress=_progress())
+    if as_json:
+        _print(finished.answer)
+    else:
+        print(f"\n{finished.answer['question']}\n{finished.answer['answer']}\n\nreport: {finished.report}")
+
+
+@app.command()
+def train(study: StudyName, data: DataPath = None, changes: Set = None, seed: Seed = 0, out: Out = None) -> None:
+    """Steps 1 to 4a: data, network, training; `gsnn run` with the same words goes on from there."""
+    from .run import run as walk
+
+    trained = walk(_study(study, changes), data=data, out=out, seed=seed, only_train=True, progress=_progress())
+    print(f"trained: {trained.path}")
+
+
+@app.command()
+def evaluate(run: RunPath, data: DataPath = None, as_json: Json = False, trust: Trust = False) -> None:
+    """Judge a run's network on its test part, or on other data that it was not trained on."""
+    from .run import Run
+
+    progress = _progress()
+    verdict = Run(run, trust=trust).evaluate(data, progress)
+    progress.done()
+    if as_json:
+        _print(verdict)
+        return
+    for name, entry in verdict["metrics"].items():
+        if entry["value"] is not None:
+            print(f"{name:<24} {entry['value']:.4f}  ({entry['low']:.4f} to {entry['high']:.4f}) {entry['unit']}")
+
+
+@app.command()
+def explain(run: RunPath, trust: Trust = False) -> None:
+    """Attribution maps of a run's network, with the randomised-network check."""
+    from .run import Run
+    from .use import explain_again
+
+    progress = _progress()
+    for name, verdict in explain_again(Run(run, trust=trust), progress).items():
+        print(f"{name}: {verdict.get('verdict') or verdict.get('skipped')}")
+
+
+@app.command()
+def report(run: RunPath) -> None:
+    """Write the page of a run anew."""
+    from .report.page import write
+    from .run import Run
+
+    print(f"report: {write(Run(run).path)}")
+
+
+@app.command()
+def check(
+    study: StudyName,
+    data: DataPath = None,
+    changes: Set = None,
+    overfit: Annotated[int, typer.Option("--overfit", help="also learn this many objects by heart")] = 0,
+) -> None:
+    """One batch through every step in seconds, naming the step that fails."""
+    from .check import check_study
+
+    check_study(_study(study, changes), data=data, overfit=overfit, say=print)
+    print("all steps work")
+
+
+@app.command()
+def new(
+    study: Annotated[str | None, typer.Argument(metavar="[STUDY]", help="a built-in study to start from")] = None,
+    file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="the TOML file to write")] = None,
+    survey: Annotated[str | None, typer.Option("--from", help="a survey, or files, to infer a study from")] = None,
+    target: Annotated[str | None, typer.Option("--target", help="the column to learn")] = None,
+) -> None:
+    """A commented study to change: from a built-in one, or inferred from data."""
+    from .new import copy_study, infer_study
+
+    if survey is not None:
+        if target is None:
+            raise GsnnError("gsnn new --from needs --target COLUMN: what is to be learned?")
+        path = Path(study) if study else file or Path("study.toml")
+        text = infer_study(survey, target)
+    else:
+        if study is None:
+            raise GsnnError("gsnn new needs a study to start from (`gsnn studies`), or --from SURVEY --target COLUMN")
+        path = file or Path(f"{study}.toml")
+        text = copy_study(study)
+    if path.exists():
+        raise GsnnError(f"{path} exists already; choose another name")
+    path.write_text(text)
+    print(f"wrote {path}; change it, then: gsnn check {path} && gsnn run {path}")
+
+
+@app.command()
+def ingest(
+    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="files, folders or patterns")],
+    out: Annotated[Path, typer.Option("--out", help="the survey to make")],
+    labels: Annotated[str | None, typer.Option("--labels", help="a table with more columns of the objects")] = None,
+    on: Annotated[str, typer.Option("--on", help="the column that both share")] = "id",
+    catalogue: Annotated[str | None, typer.Option("--cutouts", help="a catalogue to cut around")] = None,
+    size: Annotated[int | None, typer.Option("--size", help="pixels a side")] = None,
+    crop: Annotated[int | None, typer.Option("--crop", help="keep this many central pixels of images")] = None,
+    append: Annotated[bool, typer.Option("--append", help="add to a survey that exists")] = False,
+) -> None:
+    """Files become a survey; the format is recognised by itself."""
+    from .data.survey import Survey
+    from .progress import Terminal
+
+    progress = Terminal()
+    source = _source(paths, labels, on, catalogue, size, crop)
+    at = lambda done, total: progress.at("rows", done, total)  # noqa: E731
+    survey = Survey.open(out).append(source, progress=at) if append else Survey.create(out, source, progress=at)
+    progress.done()
+    for line in getattr(source, "notes", ()):
+        print(f"note: {line}")
+    print(f"{len(survey):,} objects in {out}; look at them by `gsnn survey {out}`")
+    _quarantined(survey)
+
+
+def _source(paths: list[str], labels: Any, on: str, catalogue: Any, size: Any, crop: Any) -> Any:
+    if catalogue is not None:
+        from .data.cutouts import cutouts
+
+        if size is None:
+            raise GsnnError("--cutouts needs --size PIXELS")
+        return cutouts(paths[0] if len(paths) == 1 else paths, catalogue, size=size)
+    from .data.readers import read
+
+    return read(paths[0] if len(paths) == 1 else paths, labels=labels, on=on, size=size, crop=crop)
+
+
+def _quarantined(survey: Any) -> None:
+    from collections import Counter
+
+    bad = survey.quarantined()
+    if bad:
+        print(f"{len(bad):,} rows are set aside:")
+        for reason, count in Counter(row["reason"] for row in bad).most_common(5):
+            print(f"  {count:>7,}  {reason}")
+
+
+@app.command()
+def survey(
+    path: Annotated[str, typer.Argument(metavar="SURVEY")],
+    where: Annotated[
+        str | None, typer.Option("--where", help='only objects for which this holds, as in "mag < 20"')
+    ] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="check every row against its checksum")] = False,
+    page: Annotated[Path | None, typer.Option("--page", help="where the page of pictures goes")] = None,
+) -> None:
+    """What is in a survey: a table, and one page of pictures."""
+    from .data.survey import Survey
+    from .report.survey import describe
+
+    opened = Survey.open(path)
+    if verify:
+        progress = _progress()
+        bad = opened.verify(lambda done, total: progress.at("verifying", done, total))
+        progress.done()
+        if bad:
+            some = ", ".join(map(str, bad[:10])) + (", ..." if len(bad) > 10 else "")
+            raise GsnnError(f"{len(bad)} of {len(opened)} rows are damaged: {some}; ingest their files again")
+        print(f"all {len(opened):,} rows match their checksums")
+    print(describe(opened, opened.where(where), page or Path(path).with_suffix(".html")))
+    _quarantined(opened)
+
+
+@app.command()
+def predict(
+    run: RunPath,
+    data: Annotated[str, typer.Argument(metavar="DATA", help="a survey, a file or a folder")],
+    out: Annotated[Path, typer.Option("--out", help="the Parquet file to write")] = Path("predictions.parquet"),
+    trust: Trust = False,
+) -> None:
+    """A trained network on data it has never seen."""
+    from .run import Run
+
+    progress = _progress()
+    table = Run(run, trust=trust).predict(data, out, progress)
+    flagged = sum(1 for flag in table.column("flag").to_pylist() if flag)
+    print(f"{table.num_rows:,} predictions in {out}, {flagged:,} of them flagged")
+
+
+@app.command()
+def compare(first: RunPath, second: RunPath, as_json: Json = False) -> None:
+    """Paired differences between two runs, with intervals."""
+    from .run import Run
+
+    found = Run(first).compare(Run(second))
+    if as_json:
+        _print(found)
+        return
+    print(f"{found['n']:,} objects in common; difference = {first} minus {second}")
+    for name, entry in found["metrics"].items():
+        d = entry["difference"]
+        if d["value"] is not None:
+            print(
+                f"{name:<24} {entry['a']['value']:.4f}  {entry['b']['value']:.4f}  "
+                f"difference {d['value']:+.4f} ({d['low']:+.4f} to {d['high']:+.4f})"
+            )
+
+
+@app.command()
+def show(
+    run: RunPath,
+    object_id: Annotated[str, typer.Option("--object", help="the id of the object")],
+    out: Annotated[Path | None, typer.Option("--out", help="where the picture goes")] = None,
+    trust: Trust = False,
+) -> None:
+    """One object: picture, prediction, explanation."""
+    from .run import Run
+
+    for name, value in Run(run, trust=trust).show(object_id, out).items():
+        if name.endswith("_q01") or "_q" in name:
+            continue
+        print(f"{name:<16} {value}")
+
+
+@app.command()
+def doctor() -> None:
+    """Devices, versions, optional parts, what is missing and how to get it."""
+    from .doctor import lines
+
+    found = lines()
+    for what, how, well in found:
+        print(f"{'ok ' if well else '!! '} {what:<14} {how}")
+    if not all(well for *_, well in found):
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""What this machine has: devices, versions, optional parts, what is missing and how to get it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import shutil
+
+OPTIONAL = {
+    "tensorboard": ("loss curves in TensorBoard", "pip install 'gsnn[tensorboard]'"),
+    "pandas": ("pandas tables as data", "pip install pandas"),
+    "galsim": ("checks of the galaxy simulator", "pip install galsim"),
+    "statmorph": ("checks of the morphological statistics", "pip install statmorph"),
+}
+
+
+def lines() -> list[tuple[str, str, bool]]:
+    """(what, how it is, whether it is well) for everything that matters."""
+    from .run import VERSIONS, versions
+
+    found = versions()
+    out = [("python", found.pop("python"), True)]
+    out += [(name, found.get(name, "missing; pip install " + name), name in found) for name in VERSIONS]
+    import torch
+
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    out.append(("cpu", f"{platform.machine()}, {os.cpu_count()} cores, {memory:.0f} GiB", True))
+    if torch.cuda.is_available():
+        for i in range(torch.cuda.device_count()):
+            about = torch.cuda.get_device_properties(i)
+            out.append((f"cuda:{i}", f"{about.name}, {about.total_memory / 2**30:.0f} GiB", True))
+    else:
+        out.append(("gpu", "none that torch can use; everything runs on the CPU", True))
+    free = shutil.disk_usage(".").free / 2**30
+    out.append(("disk", f"{free:.0f} GiB free here" + ("" if free > 5 else "; a survey may not fit"), free > 1))
+    for name, (what, how) in OPTIONAL.items():
+        there = importlib.util.find_spec(name) is not None
+        out.append((name, f"found ({what})" if there else f"not installed ({what}): {how}", True))
+    return out

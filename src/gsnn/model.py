@@ -1,0 +1,143 @@
+"""The thing that is trained, saved and used: native units in, distributions in native units out.
+
+A model folder holds ``model.safetensors`` (every weight and statistic) and ``model.toml`` (the schema of its inputs, the parts
+that rebuild it, versions). Nothing in it is executed; a network from outside GSNN is imported only with trust.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+import torch
+from torch import Tensor, nn
+
+from .config import build
+from .data.schema import Schema
+from .data.survey import View
+from .data.transforms import Transforms
+from .errors import GsnnError
+from .evaluation.outliers import Outliers
+from .objectives.base import Batch, Prediction
+from .rng import Rng
+
+
+class Model(nn.Module):
+    """``transforms . network . distribution . inverse``; ``spec`` holds the tables model, objective and transforms."""
+
+    def __init__(self, inputs: Schema, targets: Schema, spec: Mapping[str, Any], *, seed: int = 0, trust: bool = True):
+        super().__init__()
+        self.inputs, self.targets, self.spec = inputs, targets, dict(spec)
+        self.notes: dict[str, Any] = {}
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.transforms = Transforms(inputs, spec.get("transforms"))
+
+            def make(schema: Schema, outputs: int) -> nn.Module:
+                return build(spec["model"], "model", schema, outputs, path=("model",), trust=trust)
+
+            self.objective = build(
+                spec["objective"], "objective", inputs, targets, make, path=("objective",), trust=trust
+            )
+        self.outliers = Outliers(self.objective.network.head.in_features)
+
+    def fit(self, train: View) -> None:
+        """Statistics of inputs and targets, from the training part."""
+        self.transforms.fit(train)
+        self.objective.fit(train)
+
+    def transform(self, batch: Batch) -> Batch:
+        with torch.autocast(next(iter(batch.values())).device.type, enabled=False):
+            return self.transforms(batch)
+
+    def terms(self, batch: Batch, rng: Rng | None = None) -> dict[str, tuple[Tensor, Tensor]]:
+        """(sum, weight) of each term of the loss for a batch in native units; ``rng`` None means evaluation."""
+        batch = self.transform(batch)
+        if rng is not None:
+            batch = self.objective.prepare(batch, rng)
+        return self.objective.terms(self.objective(batch), batch)
+
+    def forward(self, batch: Batch) -> Prediction:
+        batch = self.transform(batch)
+        return self.objective.predict(self.objective(batch), batch)
+
+    def features(self, batch: Batch) -> Tensor:
+        """What the network makes of each object before its head, [object, feature]."""
+        batch = self.transform(batch)
+        return self.objective.network.features(**{name: batch[name] for name in self.inputs})
+
+    def from_features(self, features: Tensor, batch: Batch) -> Prediction:
+        """The prediction that belongs to :meth:`features`."""
+        return self.objective.predict(self.objective.network.head(features), batch)
+
+    def after_step(self, step: int) -> None:
+        self.objective.after_step(step)
+
+    @property
+    def parameter_count(self) -> int:
+        return sum(p.numel() for p in self.parameters())
+
+    # ------------------------------------------------------------------ files
+
+    def save(self, folder: Path, **notes: Any) -> None:
+        """Write the model folder; ``notes`` (versions, study) stand in model.toml."""
+        from safetensors.torch import save_file
+
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
+        save_file(tensors, folder / "model.safetensors.partial")
+        about = {"inputs": self.inputs.to_dict(), "targets": self.targets.to_dict(), "spec": self.spec, "notes": notes}
+        (folder / "model.toml").write_text(tomli_w.dumps(_plain(about)))
+        (folder / "model.safetensors.partial").rename(folder / "model.safetensors")
+
+    @classmethod
+    def load(cls, folder: str | Path, *, trust: bool = False) -> Model:
+        """A saved model, ready to predict."""
+        folder = Path(folder)
+        try:
+            about = tomllib.loads((folder / "model.toml").read_text())
+            inputs, targets = Schema.from_dict(about["inputs"]), Schema.from_dict(about["targets"])
+            spec = about["spec"]
+        except FileNotFoundError:
+            raise GsnnError(f"{folder} holds no trained model; train one with `gsnn train STUDY`") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+            raise GsnnError(f"{folder}/model.toml is damaged ({error}); train again, or copy it anew") from error
+        model = cls(inputs, targets, spec, trust=trust)
+        load_weights(model, folder / "model.safetensors")
+        model.notes = about.get("notes", {})
+        return model.eval()
+
+
+def load_weights(model: nn.Module, path: Path, *, partly: bool = False) -> list[str]:
+    """Copy a safetensors file into ``model``; with ``partly`` only tensors of the same name and shape, returning the others."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tensors = load_file(path)
+    except FileNotFoundError:
+        raise GsnnError(f"no weights at {path}") from None
+    except (SafetensorError, OSError) as error:
+        raise GsnnError(f"the weights {path} are damaged ({error}); train again, or copy the file anew") from error
+    own = model.state_dict()
+    fitting = {name: tensor for name, tensor in tensors.items() if name in own and own[name].shape == tensor.shape}
+    left = [name for name in own if name not in fitting]
+    if (left or len(fitting) < len(tensors)) and not partly:
+        strange = (left or [name for name in tensors if name not in fitting])[0]
+        raise GsnnError(f"the weights {path} belong to another network: {strange!r} does not fit")
+    if not fitting:
+        raise GsnnError(f"no tensor in {path} fits this network")
+    model.load_state_dict(fitting, strict=False)
+    return left
+
+
+def _plain(value: Any) -> Any:
+    """What TOML can hold: no None, tuples as arrays."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items() if v is not None}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    return value

@@ -1,0 +1,55 @@
+"""The contract of an objective: what is learned, from which terms, and what a network's output means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar
+
+from torch import Tensor, nn
+
+from ..data.schema import Schema
+from ..rng import Rng
+
+if TYPE_CHECKING:
+    from ..data.survey import View
+    from ..evaluation.distributions import Distribution
+
+Batch = dict[str, Tensor]
+Prediction = dict[str, "Distribution"]
+MakeNetwork = Callable[[Schema, int], nn.Module]
+
+
+class Objective(nn.Module):
+    """Owns the network. A loss term is a *sum and a weight*, so that any division of a batch gives the same loss.
+
+    ``inputs`` and ``targets`` are schemas; ``make(inputs, outputs)`` builds the network that the study asks for.
+    """
+
+    target_kind: ClassVar[str] = "scalar"  # "label" where the target is a class
+    couples_objects = False  # True where the loss of one object depends on the others (contrastive learning)
+
+    def __init__(self, inputs: Schema, targets: Schema, make: MakeNetwork, outputs: int):
+        super().__init__()
+        self.inputs, self.targets = inputs, targets
+        self.network = make(inputs, outputs)
+
+    def fit(self, train: View) -> None:
+        """Statistics of the targets that the loss needs, from the training part."""
+
+    def prepare(self, batch: Batch, rng: Rng) -> Batch:
+        """Noise, masks, views: what changes from epoch to epoch, addressed by ``rng``."""
+        return batch
+
+    def forward(self, batch: Batch) -> Tensor:
+        return self.network(**{name: batch[name] for name in self.inputs})
+
+    def terms(self, out: Tensor, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
+        """(sum over objects, weight) of each term of the loss."""
+        raise NotImplementedError
+
+    def predict(self, out: Tensor, batch: Batch) -> Prediction:
+        """What the output says about each target, in native units."""
+        raise NotImplementedError
+
+    def after_step(self, step: int) -> None:
+        """Moving averages and queues."""

@@ -1,0 +1,107 @@
+"""How much is it? Points (L1, L2) or densities (a Gaussian, a mixture of Gaussians) of one or more quantities."""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+from typing import Annotated, Any, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from ..config import build, normalise
+from ..data.schema import Schema
+from ..data.transforms import Standardise, TargetTransform
+from ..errors import ConfigError
+from .base import Batch, MakeNetwork, Objective, Prediction
+
+
+class Regress(Objective):
+    """Learn scalars. ``loss`` is "l1" or "l2" (a point), "gaussian" (Nix & Weigend 1994) or "mixture" (Bishop 1994).
+
+    Targets are transformed (``transform``, fitted on the training part) and predictions come back in native units with the
+    Jacobian of the transform. Objects whose target is missing weigh nothing. ``sigma_floor`` is the smallest width of a
+    component, in units of the target's spread.
+    """
+
+    def __init__(
+        self,
+        inputs: Schema,
+        targets: Schema,
+        make: MakeNetwork,
+        *,
+        loss: Literal["l1", "l2", "gaussian", "mixture"] = "gaussian",
+        components: Annotated[int, Field(ge=1, le=64)] = 5,
+        transform: str | dict[str, Any] = "standardise",
+        sigma_floor: Annotated[float, Field(gt=0)] = 1e-3,
+    ):
+        for column in targets.columns:
+            if column.kind not in ("scalar", "position") or column.shape:
+                raise ConfigError(
+                    f"regress needs a number for each object, and {column.name!r} is a {column.kind}",
+                    ("data", "target"),
+                )
+        self.loss, self.sigma_floor = loss, sigma_floor
+        self.components = {"l1": 0, "l2": 0, "gaussian": 1, "mixture": components}[loss]
+        self.names = list(targets)
+        super().__init__(inputs, targets, make, len(targets) * max(3 * self.components, 1))
+        spec, path = normalise(transform), ("objective", "transform")
+        self.transforms = nn.ModuleDict({name: build(spec, "transform", 1, path=path) for name in targets})
+
+    def fit(self, train) -> None:
+        columns = train.columns(self.names)
+        for name in self.names:
+            values = torch.tensor(columns[name]).float()
+            values = values[torch.isfinite(values)]
+            if len(values) < 2 or values.min() == values.max():
+                raise ConfigError(f"the target {name!r} does not vary in the training part", ("data", "target"))
+            self.transforms[name].fit(values[:, None])
+
+    def _parameters(self, out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Log weights, means and sigmas [object, target, component] of the mixture, in transformed units."""
+        raw = out.float().view(len(out), len(self.names), 3, self.components)
+        log_weight = torch.log_softmax(raw[:, :, 0], -1)
+        return log_weight, raw[:, :, 1], F.softplus(raw[:, :, 2]) + self.sigma_floor
+
+    def terms(self, out: Tensor, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
+        native = torch.stack([batch[name].float() for name in self.names], 1)
+        known = torch.isfinite(native)
+        truth = [self.transforms[n](native[:, i : i + 1].nan_to_num(1.0, 1.0, 1.0)) for i, n in enumerate(self.names)]
+        y = torch.cat(truth, 1)
+        if not self.components:
+            guess = out.float().view_as(y)
+            loss = (guess - y).abs() if self.loss == "l1" else (guess - y) ** 2
+            return {self.loss: ((loss * known).sum(), known.sum())}
+        log_weight, mean, sigma = self._parameters(out)
+        z = (y[..., None] - mean) / sigma
+        log_density = torch.logsumexp(log_weight - 0.5 * z**2 - torch.log(sigma) - 0.5 * math.log(2 * math.pi), -1)
+        return {"negative_log_likelihood": ((-log_density * known).sum(), known.sum())}
+
+    @cached_property
+    def _bijections(self) -> dict[str, TargetTransform]:
+        return {name: TargetTransform(part) for name, part in self.transforms.items()}
+
+    def predict(self, out: Tensor, batch: Batch) -> Prediction:
+        from ..evaluation.distributions import Mixture, Point, Warped
+
+        prediction: Prediction = {}
+        for i, name in enumerate(self.names):
+            bijection = self._bijections[name]
+            if not self.components:
+                raw = out.double().view(len(out), -1)[:, i].cpu().numpy()
+                prediction[name] = Point(bijection.inverse(raw))
+                continue
+            log_weight, mean, sigma = (p[:, i].double().cpu() for p in self._parameters(out))
+            weight = torch.softmax(log_weight, -1).numpy()
+            transform = self.transforms[name]
+            if isinstance(
+                transform, Standardise
+            ):  # an affine map of a mixture is a mixture: exact, and closed forms apply
+                scale = transform.scale.double().cpu().numpy()
+                mean_native = mean.numpy() * scale + transform.mean.double().cpu().numpy()
+                prediction[name] = Mixture(weight, mean_native, sigma.numpy() * scale)
+            else:
+                prediction[name] = Warped(Mixture(weight, mean.numpy(), sigma.numpy()), bijection)
+        return prediction

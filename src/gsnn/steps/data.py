@@ -1,0 +1,202 @@
+"""Step 2: the survey of a study, which of its objects take part, and in which part of the split."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..config import build, normalise, options, resolve
+from ..data.schema import Schema
+from ..data.split import Split, split
+from ..data.survey import Survey, View
+from ..errors import ConfigError, GsnnError, suggest
+from ..progress import Progress
+from ..study import Study, is_path
+
+COVARIATES = ("snr", "magnitude", "mag", "half_light_radius", "redshift")  # drawn against, where a study names none
+
+
+@dataclass(frozen=True)
+class Ground:
+    """A study's data, ready: the survey with derived columns and classes, and the split."""
+
+    survey: Survey
+    split: Split
+    inputs: Schema
+    targets: Schema
+    covariates: tuple[str, ...]
+
+    @property
+    def names(self) -> list[str]:
+        return [*self.inputs, *self.targets]
+
+    @property
+    def train(self) -> View:
+        return self.survey.view(self.split.train)
+
+    @property
+    def valid(self) -> View:
+        return self.survey.view(self.split.valid)
+
+    @property
+    def test(self) -> View:
+        return self.survey.view(self.split.test)
+
+    @property
+    def target(self) -> str:
+        return next(iter(self.targets))
+
+
+def survey_for(study: Study, folder: Path, data: Any, seed: int, progress: Progress) -> Survey:
+    """The survey: ``data`` if it is one, else made from ``data`` or the study's source into ``folder``."""
+    source = data if data is not None else study.data.source
+    if isinstance(source, Survey):
+        return source
+    if isinstance(source, (str, Path)) and (Path(source) / "objects.lance").is_dir():
+        return Survey.open(source)
+    if folder.exists():
+        return Survey.open(folder)
+    return Survey.create(
+        folder,
+        source_for(study, data),
+        seed=seed,
+        progress=lambda done, total: progress.at("objects", done, total),
+    )
+
+
+def source_for(study: Study, data: Any = None) -> Any:
+    """The study's source: its simulator, or its reader on ``data``."""
+    source = study.data.source
+    if data is None and isinstance(source, str) and is_path(source):
+        data, source = source, "files"
+    spec = normalise(source if not (isinstance(source, str) and is_path(source)) else "files", ("data", "source"))
+    part = resolve(spec["name"], "source", ("data", "source"), study.trust)
+    reads = "path" in options(part)
+    if data is None:
+        if reads and not spec.get("path"):
+            hint = f" ({study.data.obtain})" if study.data.obtain else ""
+            raise GsnnError(f"the study {study.name!r} needs data: name them by --data PATH{hint}")
+        return build(spec, "source", path=("data", "source"), trust=study.trust)
+    if not reads:
+        spec = {"name": "files"}
+    if isinstance(data, (str, Path)) or (isinstance(data, list) and all(isinstance(d, (str, Path)) for d in data)):
+        paths = [str(d) for d in data] if isinstance(data, list) else str(data)
+        return build({**spec, "path": paths}, "source", path=("data", "source"), trust=study.trust)
+    from ..data.readers import read
+
+    return read(data)
+
+
+def shaped(study: Study, survey: Survey, *, target: bool = True) -> Survey:
+    """The survey with the study's derived columns and, if ``target``, its classes."""
+    wanted = study.data.derive
+    used = {name for name in study.data.inputs} | ({*study.targets} if target else set())
+    survey = survey.derive({k: v for k, v in wanted.items() if target or k in used})
+    if target and resolve(study.objective["name"], "objective", trust=study.trust).target_kind == "label":
+        for name in study.targets:
+            _known(survey.schema, name, "target")
+            survey = survey.label(name, study.data.classes)
+    return survey
+
+
+def _known(schema: Schema, name: str, key: str) -> None:
+    if name not in schema:
+        raise ConfigError(f"no column {name!r} in the data; {suggest(name, schema)}", ("data", key))
+
+
+def ground(study: Study, survey: Survey) -> Ground:
+    """Choose, check and divide the objects."""
+    survey = shaped(study, survey)
+    schema = survey.schema
+    for name in study.data.inputs:
+        _known(schema, name, "inputs")
+        if schema[name].kind in ("id", "text"):
+            raise ConfigError(f"column {name!r} is {schema[name].kind}, which no network reads", ("data", "inputs"))
+    for name in study.targets:
+        _known(schema, name, "target")
+        if name in study.data.inputs:
+            raise ConfigError(f"{name!r} is an input and the target at once", ("data", "target"))
+    for name in study.evaluate.by:
+        if name not in schema:
+            raise ConfigError(f"no column {name!r} in the data; {suggest(name, schema)}", ("evaluate", "by"))
+    rows = with_target(study, survey)
+    divided = split(survey, study.data.split, rows)
+    inputs, targets = schema.select(study.data.inputs), schema.select(study.targets)
+    return Ground(survey, divided, inputs, targets, covariates_present(study, survey))
+
+
+def with_target(study: Study, survey: Survey) -> np.ndarray:
+    """Rows that the study's condition admits and whose target is known."""
+    rows = survey.where(study.data.where)
+    if not len(rows):
+        raise GsnnError(f"no object fulfils where = {study.data.where!r}")
+    rows = rows[_known_targets(survey, study.targets, rows)]
+    if not len(rows):
+        raise GsnnError(f"no object has a value of {' and '.join(study.targets)}")
+    return rows
+
+
+def covariates_present(study: Study, survey: Survey) -> tuple[str, ...]:
+    """The columns against which metrics are drawn: the study's, else the usual ones."""
+    schema = survey.schema
+    return tuple(n for n in study.evaluate.by or COVARIATES if n in schema and n not in study.targets)
+
+
+def everything_as_test(study: Study, survey: Survey) -> Ground:
+    """A survey on which a finished network is judged: every object is a test object."""
+    survey, empty = shaped(study, survey), np.empty(0, np.int64)
+    for name in study.targets:
+        _known(survey.schema, name, "target")
+    divided = Split("all", (0.0, 0.0, 1.0), empty, empty, with_target(study, survey))
+    inputs, targets = survey.schema.select(study.data.inputs), survey.schema.select(study.targets)
+    return Ground(survey, divided, inputs, targets, covariates_present(study, survey))
+
+
+def _known_targets(survey: Survey, targets: tuple[str, ...], rows: np.ndarray) -> np.ndarray:
+    known = np.zeros(len(rows), bool)
+    start = 0
+    for chunk in View(survey, rows).chunks(list(targets), 1 << 18):
+        for name in targets:
+            values = chunk[name]
+            good = values >= 0 if survey.schema[name].kind == "label" else np.isfinite(values.astype(float))
+            known[start : start + len(good)] |= good
+        start += len(good)
+    return known
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_text(json.dumps(value, indent=1, ensure_ascii=False, default=_plain) + "\n")
+        partial.rename(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise GsnnError(f"cannot write {path}: {error.strerror}; free some space or choose another --out") from error
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    return str(value)
+
+
+def preview(one: Ground, count: int = 8) -> Iterator[tuple[np.ndarray, str]]:
+    """Thumbnails of a few training objects with their truth, where there are images."""
+    from ..report.images import thumbnail
+
+    image = next((c for c in one.inputs.columns if c.kind == "image"), None)
+    if image is None:
+        return
+    view = one.train.take(np.linspace(0, len(one.train) - 1, min(count, len(one.train))).astype(int))
+    columns = view.columns([image.name, one.target])
+    classes = one.targets[one.target].classes
+    for picture, truth in zip(columns[image.name], columns[one.target]):
+        yield thumbnail(picture, image.bands), classes[int(truth)] if classes else f"{truth:.3g}"

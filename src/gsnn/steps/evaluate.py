@@ -1,0 +1,151 @@
+"""Step 4, the second half: the network, its baselines and its controls judged on objects that none of them has seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..config import build, normalise
+from ..data.survey import View
+from ..errors import ConfigError, suggest
+from ..evaluation.distributions import Categorical, Distribution
+from ..evaluation.judge import judge
+from ..predict import predict_view, table_of
+from ..progress import Progress, duration
+from ..study import Study
+from .data import Ground
+from .train import Trained
+
+
+def truth_of(view: View, target: str) -> np.ndarray:
+    return view.columns([target])[target]
+
+
+def covariates_of(one: Ground, view: View) -> dict[str, np.ndarray]:
+    names = [n for n in one.covariates if n not in one.targets]
+    return {name: np.asarray(v, float) for name, v in view.columns(names).items()} if names else {}
+
+
+def predictions_file(
+    path: Path, one: Ground, view: View, trained: Trained, progress: Progress
+) -> dict[str, Distribution]:
+    """Predict the view, write predictions.parquet, and return the distributions."""
+    found, distance = predict_view(
+        trained.model,
+        view,
+        trained.runtime,
+        scratch=path.parent / "fits",
+        at=lambda d, t: progress.at("predicting", d, t),
+    )
+    table = table_of(found, view, trained.model, distance, _context(one, view))
+    for name in one.targets:
+        truth = truth_of(view, name)
+        classes = one.targets[name].classes
+        values = [classes[t] if t >= 0 else None for t in truth] if classes else truth.astype(float)
+        key = "truth" if len(one.targets) == 1 else f"{name}_truth"
+        table = table.add_column(1, key, pa.array(values))
+    write_table(path, table)
+    return found
+
+
+def _context(one: Ground, view: View) -> dict[str, Any]:
+    schema = one.survey.schema
+    names = [n for n in (*one.covariates, "ra", "dec") if n in schema and n not in one.targets]
+    return {"row": view.rows, "split": np.full(len(view), "test", object), **(view.columns(names) if names else {})}
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """A Parquet file, whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, partial)
+    partial.rename(path)
+
+
+def fit_baselines(
+    study: Study, one: Ground, view: View, folder: Path, seed: int, progress: Progress
+) -> tuple[dict[str, dict[str, Distribution]], dict[str, float], dict[str, str]]:
+    """Each baseline tuned, fitted and asked about ``view``: predictions by target, CPU seconds, descriptions."""
+    found: dict[str, dict[str, Distribution]] = {name: {} for name in one.targets}
+    seconds: dict[str, float] = {}
+    described: dict[str, str] = {}
+    for i, spec in enumerate(study.evaluate.baselines):
+        name = normalise(spec)["name"]
+        for target in one.targets:
+            progress.at("baselines", i, len(study.evaluate.baselines), name)
+            path = ("evaluate", "baselines", i)
+            baseline = build(spec, "baseline", one.inputs, one.targets[target], path=path, trust=study.trust)
+            baseline.fit(one.train, one.valid, seed)
+            (prediction,) = baseline.predict(view).values()
+            found[target][name] = prediction
+            seconds[name] = round(seconds.get(name, 0) + baseline.seconds, 2)
+            described[name] = baseline.describe()
+            columns = {"id": view.columns(["id"])["id"], **prediction.to_columns(target)}
+            suffix = name if len(one.targets) == 1 else f"{name}-{target}"
+            write_table(folder / f"{suffix}.parquet", pa.table(columns))
+        progress.done()
+        progress.say(f"{name}: {described[name]} ({duration(seconds[name])} of CPU)")
+    return found, seconds, described
+
+
+def judged(
+    study: Study,
+    one: Ground,
+    view: View,
+    found: dict[str, Distribution],
+    baselines: dict[str, dict[str, Distribution]],
+    seed: int,
+    resamples: int | None = None,
+) -> dict[str, dict[str, Any]]:
+    """The verdict on each target."""
+    verdicts = {}
+    for name in one.targets:
+        verdict = verdicts[name] = judge(
+            found[name],
+            truth_of(view, name),
+            one.targets[name],
+            baselines=baselines.get(name, {}),
+            covariates=covariates_of(one, view),
+            units={name: one.survey.schema[name].unit for name in one.covariates},
+            metrics=list(study.evaluate.metrics) if study.evaluate.metrics else None,
+            seed=seed,
+            resamples=resamples or study.evaluate.resamples,
+        )
+        if headline := study.evaluate.headline:
+            if headline not in verdict["metrics"]:
+                raise ConfigError(f"is not measured; {suggest(headline, verdict['metrics'])}", ("evaluate", "headline"))
+            verdict["headline_metric"] = headline
+    return verdicts
+
+
+def control_verdict(one: Ground, prediction: Distribution, truth: np.ndarray, seed: int) -> dict[str, Any]:
+    """Whether a network trained on permuted labels is at chance, as it must be."""
+    from ..evaluation.intervals import bootstrap
+    from ..evaluation.metrics import METRICS
+
+    if isinstance(prediction, Categorical):
+        name, chance = "balanced_accuracy", 1 / len(prediction.classes)
+    else:
+        name, chance = "r2", 0.0
+    value = bootstrap(METRICS[name], prediction, truth, seed=seed, resamples=500)
+    passed = value["low"] is not None and value["low"] <= chance + 0.02
+    return {"metric": name, **value, "chance": chance, "passed": bool(passed)}
+
+
+def spread(results: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Mean and standard deviation of each metric over seeds."""
+    names = results[0]["metrics"]
+    out = {}
+    for name in names:
+        values = [r["metrics"][name]["value"] for r in results if r["metrics"][name]["value"] is not None]
+        if values:
+            out[name] = {
+                "mean": float(np.mean(values)),
+                "std": float(np.std(values, ddof=1)) if len(values) > 1 else 0.0,
+            }
+    return out

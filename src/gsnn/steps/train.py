@@ -1,0 +1,177 @@
+"""Steps 3 and 4: build the network, fit it, and keep with it what its use needs (temperature, outliers, seen objects)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from ..config import build
+from ..data.augment import augment
+from ..data.stream import Batch, Stream
+from ..data.survey import Survey, View
+from ..errors import GsnnError
+from ..model import Model, load_weights
+from ..predict import predict_view
+from ..progress import Progress
+from ..rng import Rng, uniform
+from ..study import Study
+from ..training.runtime import Runtime, resolve
+from ..training.trainer import History, fit, probe
+from .data import Ground
+
+
+class PermutedView(View):
+    """A view whose targets are those of other rows: what the control learns from."""
+
+    def __init__(self, survey: Survey, rows: np.ndarray, other: np.ndarray, targets: list[str]):
+        super().__init__(survey, rows)
+        object.__setattr__(self, "other", other)
+        object.__setattr__(self, "targets", targets)
+
+    def columns(self, names):
+        columns = super().columns(names)
+        return {**columns, **self.survey.take(self.other, [n for n in names if n in self.targets])}
+
+    def take(self, positions):
+        positions = np.asarray(positions)
+        return PermutedView(self.survey, self.rows[positions], self.other[positions], self.targets)
+
+
+def permuted(view: View, targets: list[str], seed: int) -> PermutedView:
+    """The view with its targets dealt out anew."""
+    order = np.argsort(uniform(seed, "permute", torch.as_tensor(view.rows))[:, 0].numpy(), kind="stable")
+    return PermutedView(view.survey, view.rows, view.rows[order], targets)
+
+
+@dataclass
+class Trained:
+    model: Model
+    runtime: Runtime
+    history: dict[str, Any]
+
+
+def new_model(study: Study, one: Ground, train: View, seed: int) -> Model:
+    """The network before training: built, its transforms fitted, warm-started if the study says so."""
+    model = Model(one.inputs, one.targets, study.spec, seed=seed, trust=study.trust)
+    model.fit(train)
+    if weights := study.model.get("weights"):
+        warm_start(model, Path(weights))
+    return model
+
+
+def warm_start(model: Model, weights: Path) -> None:
+    """Start from a run, a model folder or a safetensors file: tensors of the same name and shape are taken over."""
+    for candidate in (weights / "fits/main/model/model.safetensors", weights / "model.safetensors", weights):
+        if candidate.is_file():
+            break
+    else:
+        raise GsnnError(
+            f"[model] weights = {str(weights)!r} is neither a run, nor a model folder, nor a safetensors file"
+        )
+    if candidate.parent.joinpath("model.toml").exists():
+        load_weights(model, candidate, partly=True)
+    else:
+        load = getattr(type(model.objective.network), "load_imagenet", None)
+        if load is None:
+            raise GsnnError(f"{weights} holds foreign weights, which only a resnet can start from")
+        load(model.objective.network, candidate)
+
+
+def streams(study: Study, one: Ground, train: View, valid: View, seed: int, scratch: Path, progress: Progress):
+    """The training and the validation stream."""
+    batch, limit = study.train.batch, int(study.data.scratch_gb * 2**30)
+    share = max(int(limit * len(train) / max(len(train) + len(valid), 1)), 1 << 20)
+    at = lambda done, total: progress.at("decoding", done, total)  # noqa: E731
+    return (
+        Stream(train, one.names, batch=batch, seed=seed, scratch=scratch, scratch_bytes=share, progress=at),
+        Stream(valid, one.names, batch=max(batch, 256), shuffle=False, scratch=scratch, scratch_bytes=limit - share),
+    )
+
+
+def train_model(
+    study: Study,
+    one: Ground,
+    folder: Path,
+    *,
+    seed: int,
+    runtime: Runtime | None = None,
+    progress: Progress | None = None,
+    control: bool = False,
+) -> Trained:
+    """Fit the study's network into ``folder``, or go on where it was; ``control`` learns permuted labels."""
+    progress = progress or Progress()
+    train, valid = one.train, one.valid
+    settings = study.train
+    if control:
+        train, valid = (permuted(view, list(one.targets), seed) for view in (train, valid))
+        if study.evaluate.control_epochs:
+            settings = settings.model_copy(update={"epochs": min(settings.epochs, study.evaluate.control_epochs)})
+    done = folder / "model" / "model.toml"
+    if done.exists():
+        model = Model.load(folder / "model", trust=study.trust)
+        return Trained(model, Runtime(**model.notes["runtime"]), model.notes["history"])
+    model = new_model(study, one, train, seed)
+    augmentations = [build(a, "augment", path=("data", "augment", i)) for i, a in enumerate(study.data.augment)]
+
+    def change(batch: Batch, rng: Rng) -> Batch:
+        return augment(batch, augmentations, rng, one.inputs)
+
+    read, check = streams(study, one, train, valid, seed, folder / "scratch", progress)
+    with read, check:
+        if runtime is None:
+            runtime = resolve_runtime(study, model, read, change if augmentations else None)
+        history = fit(
+            model, read, check, settings, folder, runtime=runtime, seed=seed,
+            augment=change if augmentations else None, report=progress.training,
+        )  # fmt: skip
+    progress.done()
+    runtime.place(model)
+    if not control:
+        _finish(study, one, model, runtime, folder)
+    notes = {"runtime": runtime.to_dict(), "history": _brief(history)}
+    model.save(folder / "model", **notes)
+    return Trained(model, runtime, notes["history"])
+
+
+def resolve_runtime(study: Study, model: Model, stream: Stream, change: Any) -> Runtime:
+    images = any(column.kind == "image" for column in model.inputs.columns)
+    small = stream.objects * study.train.epochs < 20_000 and not images  # a table is trained before a probe would end
+    return resolve(study.train, None if small else probe(model, stream, study.train, change), channels_last=images)
+
+
+def _finish(study: Study, one: Ground, model: Model, runtime: Runtime, folder: Path) -> None:
+    """Temperature and outliers from the validation part, and the ids that were trained on."""
+    from ..evaluation import calibration
+
+    some = one.train.take(np.linspace(0, len(one.train) - 1, min(len(one.train), 4096)).astype(int))
+    model.outliers.fit(_features(model, some, runtime), _features(model, one.valid, runtime))
+    if study.evaluate.temperature and hasattr(model.objective, "temperature"):
+        (prediction,) = predict_view(model, one.valid, runtime)[0].values()
+        truth = one.valid.columns([one.target])[one.target]
+        model.objective.temperature.fill_(calibration.temperature(prediction, truth))
+    ids = np.concatenate([c["id"] for v in (one.train, one.valid) for c in v.chunks(["id"], 1 << 17)])
+    pq.write_table(pa.table({"id": pa.array(ids.tolist(), pa.string())}), folder / "seen.parquet")
+
+
+def _features(model: Model, view: View, runtime: Runtime) -> torch.Tensor:
+    with Stream(view, list(model.inputs), batch=256, shuffle=False) as stream, torch.inference_mode():
+        model.eval()
+        out = []
+        for batch in stream.batches():
+            with runtime.autocast():
+                out.append(model.features(runtime.place_batch(batch)).float().cpu())
+    return torch.cat(out)
+
+
+def _brief(history: History) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    brief = asdict(history)
+    brief.pop("runtime", None)
+    return brief

@@ -1,0 +1,293 @@
+"""A study: the question and its five steps as one typed object that a TOML file describes whole.
+
+``Study.load`` checks everything before anything runs, and says file, line and key of a mistake.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+
+from .config import check, normalise, options, parse, resolve
+from .data.split import SplitSettings
+from .errors import ConfigError, GsnnError, suggest
+from .training.settings import Train
+
+if TYPE_CHECKING:
+    from .run import Run
+
+BUILT_IN = Path(__file__).parent / "studies"
+Spec = dict[str, Any]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Data(Section):
+    """``[data]``: where the objects come from and what of them is used."""
+
+    source: Annotated[str | Spec, Field(description="a simulator, a reader, or package.module:Class")]
+    inputs: Annotated[tuple[str, ...], Field(min_length=1, description="columns that the network sees")]
+    target: Annotated[str | tuple[str, ...], Field(description="the column, or columns, to learn")]
+    where: Annotated[str | None, Field(description='only objects for which this holds, as in "mag < 20"')] = None
+    derive: Annotated[dict[str, str], Field(description='new columns by SQL, as in g_r = "g - r"')] = {}
+    classes: Annotated[dict[str, str], Field(description="names for the values of the target")] = {}
+    split: SplitSettings = SplitSettings()
+    transforms: Annotated[dict[str, str | Spec], Field(description="by dense column, and `scalars` for the table")] = {}
+    augment: Annotated[
+        tuple[str | Spec, ...], Field(description="changes of the images under which the answer stays")
+    ] = ()
+    scratch_gb: Annotated[float, Field(gt=0, description="disk for decoded rows")] = 8.0
+    obtain: Annotated[str | None, Field(description="where the data of this study are to be had")] = None
+
+
+class Evaluate(Section):
+    """``[evaluate]``: how the answer is judged."""
+
+    baselines: Annotated[tuple[str | Spec, ...], Field(description="classical methods on the same objects")] = (
+        "prior",
+    )
+    metrics: Annotated[tuple[str, ...] | None, Field(description="all that fit the target, if not given")] = None
+    headline: Annotated[str | None, Field(description="the metric that the answer's sentence states")] = None
+    by: Annotated[tuple[str, ...], Field(description="columns against which the metrics are drawn")] = ()
+    resamples: Annotated[int, Field(ge=10, description="bootstrap resamples of the test objects")] = 1000
+    control: Annotated[bool, Field(description="train once more on permuted labels; it must fall to chance")] = False
+    control_epochs: Annotated[int | None, Field(ge=1, description="epochs of the control, if fewer than the run's")] = (
+        None
+    )
+    temperature: Annotated[
+        bool, Field(description="scale class probabilities by a temperature fitted on validation")
+    ] = True
+
+
+class Explain(Section):
+    """``[explain]``: what the network looks at."""
+
+    methods: tuple[str | Spec, ...] = ()
+    objects: Annotated[int, Field(ge=1, le=512)] = 12
+
+
+class Study(Section):
+    """A question and everything that answers it. Equal studies have equal digests and so the same run folder."""
+
+    question: Annotated[str, Field(min_length=1)]
+    version: Annotated[int, Field(alias="schema", ge=1, le=1)] = 1
+    unit: Annotated[str, Field(description="what an object is called in the answer")] = "objects"
+    data: Data
+    model: Spec
+    objective: Spec
+    train: Train = Train()
+    evaluate: Evaluate = Evaluate()
+    explain: Explain = Explain()
+    _name: str = PrivateAttr("study")
+    _trust: bool = PrivateAttr(True)
+
+    # ------------------------------------------------------------------ reading and writing
+
+    @classmethod
+    def load(cls, study: str | Path, overrides: tuple[str, ...] = (), *, trust: bool = True) -> Study:
+        """A built-in study by name, or a TOML file; ``overrides`` are ``"train.epochs=5"``."""
+        path = _find(study)
+        try:
+            text = path.read_text()
+            table = tomllib.loads(text)
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise GsnnError(f"{path}: not a TOML file: {error}") from error
+        for override in overrides:
+            _override(table, override)
+        table.pop("resolved", None)
+        try:
+            return cls.from_dict(table, name=path.stem, trust=trust)
+        except ConfigError as error:
+            raise ConfigError(_pointed(path, text, error), ()) from error
+
+    @classmethod
+    def from_dict(cls, table: Mapping[str, Any], *, name: str = "study", trust: bool = True) -> Study:
+        """A study from plain values, checked whole, every part with it."""
+        study: Study = parse(cls, table)
+        study._name, study._trust = name, trust
+        study.check_parts()
+        return study
+
+    def _renamed(self, name: str) -> Study:
+        self._name = name
+        return self
+
+    @property
+    def name(self) -> str:
+        """The short name of the study, from its file."""
+        return self._name
+
+    @property
+    def trust(self) -> bool:
+        """Whether parts from outside GSNN may be imported."""
+        return self._trust
+
+    def check_parts(self) -> None:
+        """Every named part exists, is of its kind, and accepts its arguments."""
+        trust = self.trust
+        check(self.network, "model", ("model",), trust)
+        check(self.objective, "objective", ("objective",), trust)
+        if not is_path(self.data.source):
+            spec = normalise(self.data.source, ("data", "source"))
+            if "path" in options(resolve(spec["name"], "source", ("data", "source"), trust)):
+                spec.setdefault("path", "")  # a reader whose files come by --data
+            check(spec, "source", ("data", "source"), trust)
+        for i, one in enumerate(self.data.augment):
+            check(one, "augment", ("data", "augment", i), trust)
+        for key, one in self.data.transforms.items():
+            check(one, "transform", ("data", "transforms", key), trust)
+        for i, one in enumerate(self.evaluate.baselines):
+            check(one, "baseline", ("evaluate", "baselines", i), trust)
+        for i, one in enumerate(self.explain.methods):
+            check(one, "explainer", ("explain", "methods", i), trust)
+
+    def to_dict(self, *, defaults: bool = False) -> dict[str, Any]:
+        """Plain values for TOML; with ``defaults`` every value as resolved, the parts' own included."""
+        table = self.model_dump(mode="json", by_alias=True, exclude_defaults=not defaults)
+        table.setdefault("schema", 1)
+        if defaults:
+            table["model"] = {**self.model, **check(self.network, "model")}
+            table["objective"] = check(self.objective, "objective")
+        return json.loads(json.dumps(_without_none(table)))
+
+    def to_toml(self, *, defaults: bool = False) -> str:
+        return tomli_w.dumps(self.to_dict(defaults=defaults))
+
+    def set(self, *overrides: str) -> Study:
+        """A copy with values changed, each as ``"train.epochs=5"``."""
+        table = self.to_dict()
+        for override in overrides:
+            _override(table, override)
+        return Study.from_dict(table, name=self.name, trust=self.trust)
+
+    @property
+    def digest(self) -> str:
+        """8 hexadecimal digits of all that changes the answer."""
+        return hashlib.blake2b(json.dumps(self.to_dict(), sort_keys=True).encode(), digest_size=4).hexdigest()
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        return (self.data.target,) if isinstance(self.data.target, str) else self.data.target
+
+    @property
+    def network(self) -> dict[str, Any]:
+        """The ``[model]`` table without ``weights``, which names the run that the network starts from."""
+        return {key: value for key, value in self.model.items() if key != "weights"}
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """The tables from which a model is built."""
+        return {"model": self.network, "objective": self.objective, "transforms": self.data.transforms}
+
+    # ------------------------------------------------------------------ doing
+
+    def run(self, **options: Any) -> Run:
+        """All five steps; see :func:`gsnn.run.run` for the options (``data``, ``out``, ``seed``, ``seeds``)."""
+        from .run import run
+
+        return run(self, **options)
+
+    def check(self, **options: Any) -> list[str]:
+        """One batch through every step in seconds; see :func:`gsnn.run.check`."""
+        from .check import check_study
+
+        return check_study(self, **options)
+
+
+def built_in() -> dict[str, Path]:
+    return {path.stem: path for path in sorted(BUILT_IN.glob("*.toml"))}
+
+
+def _find(study: str | Path) -> Path:
+    known = built_in()
+    if str(study) in known:
+        return known[str(study)]
+    path = Path(study)
+    if path.is_dir() and (path / "study.toml").is_file():
+        return path / "study.toml"
+    if path.is_file():
+        return path
+    if path.suffix == ".toml" or "/" in str(study):
+        raise GsnnError(f"there is no study file {study}; `gsnn new morphology {path.name}` writes one to change")
+    raise GsnnError(f"there is no study {str(study)!r}; {suggest(str(study), known)} (`gsnn studies` lists them)")
+
+
+def is_path(source: str | Spec) -> bool:
+    """A source given as a path: of a survey, or of files for the reader."""
+    return isinstance(source, str) and (Path(source).exists() or source.endswith(".survey") or "/" in source)
+
+
+def _override(table: dict[str, Any], override: str) -> None:
+    key, sign, text = override.partition("=")
+    if not sign:
+        raise GsnnError(f"--set {override!r} needs the form section.key=value, as in train.epochs=5")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()  # a bare word is text
+    *sections, last = key.strip().split(".")
+    for section in sections:
+        inner = table.setdefault(section, {})
+        if isinstance(inner, str):
+            inner = table[section] = normalise(inner)
+        if not isinstance(inner, dict):
+            raise GsnnError(f"--set {override!r}: {section!r} is not a section")
+        table = inner
+    table[last] = value
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _without_none(v) for k, v in value.items() if v is not None}
+    if isinstance(value, (list, tuple)):
+        return [_without_none(v) for v in value]
+    return value
+
+
+def _pointed(path: Path, text: str, error: ConfigError) -> str:
+    """``file:line [section] key: message`` with the line and a caret under the key."""
+    found = locate(text, error.path)
+    if found is None:
+        return f"{path.name}: {error}"
+    line, column, width = found
+    source = text.splitlines()[line]
+    return f"{path.name}:{line + 1} {error}\n  {source}\n  {' ' * column}{'^' * width}"
+
+
+def locate(text: str, path: tuple[str | int, ...]) -> tuple[int, int, int] | None:
+    """Line, column and width of the deepest key of ``path`` that stands in a TOML text (all counted from 0)."""
+    keys = [str(key) for key in path if not isinstance(key, int)]
+    table: list[str] = []
+    best: tuple[int, tuple[int, int, int]] | None = None
+    for number, line in enumerate(text.splitlines()):
+        header = re.match(r"\s*\[+\s*([^\]]+?)\s*\]+", line)
+        if header and "=" not in line.split("]")[0]:
+            table = [part.strip().strip("\"'") for part in header[1].split(".")]
+            if keys[: len(table)] == table and (best is None or len(table) > best[0]):
+                best = (len(table), (number, header.start(1), len(header[1])))
+            continue
+        pair = re.match(r"""\s*(["']?)([\w.-]+)\1\s*=""", line)
+        if not pair:
+            continue
+        here = [*table, *pair[2].split(".")]
+        if keys[: len(here)] != here:
+            continue
+        depth, place = len(here), (number, pair.start(2), len(pair[2]))
+        for key in keys[len(here) :]:  # inside an inline table
+            inner = re.search(rf"""[{{,\s]["']?({re.escape(key)})["']?\s*=""", line[pair.end() :])
+            if not inner:
+                break
+            depth, place = depth + 1, (number, pair.end() + inner.start(1), len(key))
+        if best is None or depth > best[0]:
+            best = (depth, place)
+    return best[1] if best else None
