@@ -1,8 +1,8 @@
 """Cut-outs: images around the positions of a catalogue, from mosaics with world coordinates.
 
-A cut-out of ``size`` pixels starts at the whole pixel nearest to ``x - (size - 1) / 2`` (halves go up), so the object lies
-within half a pixel of the centre and no flux is resampled. Positions are turned into pixels on the sphere, so right
-ascensions may wrap at 0/360 degrees.
+A cut-out of ``size`` pixels starts at the whole pixel nearest to ``x - (size - 1) / 2`` (halves go up), so the object
+lies within half a pixel of the centre and no flux is resampled. Positions are turned into pixels on the sphere, so
+right ascensions may wrap at 0/360 degrees.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def cutouts(
     """The rows of ``catalogue`` (anything that ``read`` takes) with an image [band, size, size] around each position.
 
     ``mosaic`` is a FITS file with world coordinates, a list of them (tiles: each object is cut from the one in which it
-    lies deepest), or a table of band names to such files or lists. Positions are ICRS degrees in columns ``ra``, ``dec``.
+    lies deepest), or band names with such files or lists. Positions are ICRS degrees in columns ``ra``, ``dec``.
     Objects off every mosaic are set aside with the reason; those that reach over an edge are padded with NaN, or set
     aside too with ``edge="quarantine"``.
     """
@@ -168,9 +168,8 @@ def _agree(layers: Mapping[str, list[_Tile]]) -> None:
 
 def _field(layers: Mapping[str, list[_Tile]], size: int, edge: str, name: str) -> Field:
     chosen = {band: np.argmax([tile.inside() for tile in tiles], axis=0) for band, tiles in layers.items()}
-    names = [
-        band if tiles[0].planes == 1 else f"{band}{i}" for band, tiles in layers.items() for i in range(tiles[0].planes)
-    ]
+    planes = {band: tiles[0].planes for band, tiles in layers.items()}
+    names = [band if count == 1 else f"{band}{i}" for band, count in planes.items() for i in range(count)]
     units = {tiles[0].unit for tiles in layers.values()}
     shape = (len(names), size, size)
 
@@ -178,16 +177,15 @@ def _field(layers: Mapping[str, list[_Tile]], size: int, edge: str, name: str) -
         out = np.full((len(indices), *shape), np.nan, np.float32)
         band = 0
         for key, tiles in layers.items():
-            planes = tiles[0].planes
             for k in np.unique(chosen[key][indices]):
                 at = np.flatnonzero(chosen[key][indices] == k)
-                _cut(tiles[k], indices[at], at, out[:, band : band + planes], size, edge, reasons)
-            band += planes
+                _cut(tiles[k], indices[at], at, out[:, band : band + planes[key]], size, edge, reasons)
+            band += planes[key]
         return out
 
     scale = next(iter(layers.values()))[0].scale
     one = Field(name, "float32", take, shape, "image", units.pop() if len(units) == 1 else "", pixel_scale=scale)
-    return replace(one, bands=tuple(names)) if any(names) and len(set(names)) == len(names) else one
+    return replace(one, bands=tuple(names)) if all(layers) and len(set(names)) == len(names) else one
 
 
 def _cut(

@@ -1,7 +1,7 @@
 """Readers: any file of the sky as a source of rows.
 
-``read`` recognises a file by its content (FITS, HDF5, Parquet, NumPy, text tables, pictures, folders of them), names its
-columns so that SQL takes them (letters, digits and ``_``; case is kept) and decides what each one is:
+``read`` recognises a file by its content (FITS, HDF5, Parquet, NumPy, text tables, pictures, folders of them), names
+its columns so that SQL takes them (letters, digits and ``_``; case is kept) and decides what each one is:
 
 - ``id`` stands first: a column known to hold identifiers that tells the rows apart, else ``<file stem>-<row>``;
 - right ascension and declination in degrees become ``ra`` and ``dec`` (float64 positions);
@@ -49,9 +49,9 @@ def read(
     pandas, astropy or Arrow table, a dictionary of arrays [n, ...] or an array.
 
     ``labels`` is one more such table, whose columns are added to the objects whose ``on`` (or id) is that in its column
-    ``on``. ``hdu`` names a part of a FITS file, ``key`` a group or dataset of an HDF5 or npz file. ``columns`` keeps these
-    columns alone. ``names`` are the names of columns without a header. ``kinds`` and ``units`` overrule what is inferred
-    (``{"class": "label"}``). ``crop`` and ``size`` cut and resample images (pixels).
+    ``on``. ``hdu`` names a part of a FITS file, ``key`` a group or dataset of an HDF5 or npz file. ``columns`` keeps
+    these columns alone. ``names`` are the names of columns without a header. ``kinds`` and ``units`` overrule what is
+    inferred (``{"class": "label"}``). ``crop`` and ``size`` cut and resample images (pixels).
 
     Raises GsnnError, one sentence, for whatever cannot be read.
     """

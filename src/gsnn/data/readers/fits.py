@@ -119,7 +119,7 @@ def _check_size(one: Any, path: str) -> None:
 
 
 def _table(one: Any, path: str, stem: str) -> Raw:
-    """The columns of a table, taken from the mapped records themselves: astropy's view copies its columns at each slice."""
+    """The columns of a table, taken from the mapped records: astropy's own view copies all at each slice."""
     data, text_table = one.data, type(one).__name__ == "TableHDU"
     length = 0 if data is None else len(data)
     records = np.empty(0) if data is None else data.view(np.ndarray)

@@ -33,7 +33,8 @@ def read_memory(data: Any, names: Sequence[str] | None = None) -> Raw:
             {str(name): np.ma.asanyarray(v) if np.ma.isMA(v) else np.asarray(v) for name, v in data.items()}
         )
     raise GsnnError(
-        f"cannot read a {type(data).__name__}; give a path, a pandas, astropy or Arrow table, a dictionary of arrays or an array"
+        f"cannot read a {type(data).__name__}; give a path, a pandas, astropy or Arrow table, "
+        "a dictionary of arrays or an array"
     )
 
 
@@ -85,7 +86,7 @@ def _array(name: str, values: np.ndarray, **more: Any) -> Field | None:
 
 
 def _objects(values: np.ndarray) -> np.ndarray:
-    """An array of Python objects as numbers where they are numbers or missing, as stacked arrays where they are arrays."""
+    """Python objects as numbers where they are numbers or missing, as stacked arrays where they are arrays."""
     known = [v for v in values.reshape(-1) if v is not None]
     if values.ndim == 1 and known and all(isinstance(v, (bool, np.bool_)) for v in known) and len(known) == len(values):
         return values.astype(bool)

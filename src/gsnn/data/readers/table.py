@@ -55,7 +55,7 @@ DEC = re.compile(
 
 
 class Table:
-    """Rows of files or of tables in memory: a ``gsnn.data.source.Source``. ``notes`` say what was decided on the way."""
+    """Rows of files or of tables in memory: a ``gsnn.data.source.Source``. ``notes`` say what was decided."""
 
     def __init__(self, raw: Raw, columns: list[Column], fields: list[Field], ids: _Ids):
         self.raw, self._columns, self._fields, self._ids = raw, columns, fields, ids
@@ -193,7 +193,15 @@ def infer(
             raise GsnnError(f"kinds: {name!r} cannot be a {kind!r}; {suggest(kind, get_args(Kind))}")
     ids, fields = _choose_ids(raw, fields, kinds)
     if columns is not None:
-        wanted = list(_renamed(dict.fromkeys(columns, ""), given, fields, "columns", spare=("id", ids.origin)))
+        wanted = list(
+            _renamed(
+                dict.fromkeys(columns, ""),
+                given,
+                fields,
+                "columns",
+                spare=("id", ids.origin, *(o for o, n in given.items() if n == ids.origin)),
+            )
+        )
         fields = [one for name in wanted for one in fields if one.name == name]
     fields = _positions(raw, fields, kinds)
     columns_, kept = [], []
@@ -250,7 +258,8 @@ def _choose_ids(raw: Raw, fields: list[Field], kinds: Mapping[str, str]) -> tupl
         values = values_of(raw, one)
         if pa.types.is_floating(values.type) and not stated and not _whole(values):
             continue
-        ids = _Ids(raw, words(values), one.name)
+        origin = one.description or ("" if one.name == "id" else one.name)
+        ids = _Ids(raw, words(values), origin)
         repeats, blanks = len(ids.repeated), ids.values.null_count
         if stated or (2 * repeats < raw.length and repeats <= max(1, raw.length // 50) and 2 * blanks < raw.length):
             if one.name != "id":

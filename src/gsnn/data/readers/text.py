@@ -1,8 +1,8 @@
 """Text tables: CSV, TSV, `;`- and blank-separated and fixed-width ones, with the headers that astronomers give them.
 
 The first lines decide the separator; a header is the last comment line or the first line that names the columns. All
-columns are read as text by Arrow and then turned into numbers where at least 98% of the values are numbers; the rows of the
-others, and lines with the wrong number of fields, are set aside with the reason.
+columns are read as text by Arrow and then turned into numbers where at least 98% of the values are numbers; the rows of
+the others, and lines with the wrong number of fields, are set aside with the reason.
 """
 
 from __future__ import annotations
@@ -170,9 +170,9 @@ def _is_number(word: str) -> bool:
 
 def _is_header(first: list[str], sample: list[list[str]]) -> bool:
     """Whether the first line names the columns: words above numbers, or a table that holds no number at all."""
-    if not sample or not any(word for word in first):
-        return False
     words = [i for i, word in enumerate(first) if word and not _is_number(word) and word not in MISSING]
+    if not sample:
+        return len(first) > 1 and len(words) == len(first)  # one line of words alone is a header without rows
     numeric = [
         i
         for i in range(min(len(sample[0]), MOST_COLUMNS))
