@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter
 from numpy import ndarray
 
 from .theme import DASHES, INK, NETWORK, OTHERS, PAPER, SOFT, Drawing, figure, style
-from .words import number
+from .words import number, plain
 
 Event = Mapping[str, Any]
 
@@ -36,11 +36,16 @@ def loss_curves(log: Sequence[Event]) -> Drawing:
         shown = np.r_[_smooth(y), vy]
         if len(shown) and shown.min() > 0 and shown.max() / shown.min() > 30:
             ax.set_yscale("log")
+            _plain_log(ax.yaxis)
         ax.set(xlabel="step", ylabel="loss")
         ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         if len(x) or len(vy):
             ax.legend()
-    alt = f"Loss against step. Training: from {number(y[0])} to {number(_smooth(y)[-1])}." if len(y) else "Loss against step."
+    alt = (
+        f"Loss against step. Training: from {number(y[0])} to {number(_smooth(y)[-1])}."
+        if len(y)
+        else "Loss against step."
+    )
     if len(vy):
         alt += f" Validation: lowest, {number(vy[best])}, at step {vx[best]:,.0f}; last {number(vy[-1])}."
     data = {
@@ -80,7 +85,7 @@ def reliability(bins: Sequence[Mapping[str, float]], ece: float | None = None) -
         f = figure(4.4, 3.5)
         ax, below = f.subplots(2, 1, sharex=True, height_ratios=[4, 1])
         ax.plot([0, 1], [0, 1], color=SOFT, lw=0.9, ls=(0, (3, 3)))
-        ax.annotate("perfect", (0.07, 0.09), color=SOFT, fontsize=8)
+        ax.annotate("perfect", (0.2, 0.1), color=SOFT, fontsize=8)
         bars = np.nan_to_num(np.abs(np.stack([acc - low, high - acc])))
         ax.errorbar(conf, acc, yerr=bars, fmt="o-", color=NETWORK, ms=5, capsize=0, elinewidth=1.2)
         ax.set(ylim=(0, 1.02), xlim=(0, 1.02), ylabel="right")
@@ -94,7 +99,11 @@ def reliability(bins: Sequence[Mapping[str, float]], ece: float | None = None) -
     alt = "Reliability diagram: the share of right answers against the probability given to them."
     if ece is not None:
         alt += f" Expected calibration error {number(ece)}."
-    return Drawing(f, {"confidence": _list(conf), "accuracy": _list(acc), "low": _list(low), "high": _list(high), "n": _list(n)}, alt)
+    return Drawing(
+        f,
+        {"confidence": _list(conf), "accuracy": _list(acc), "low": _list(low), "high": _list(high), "n": _list(n)},
+        alt,
+    )
 
 
 def pit(counts: Sequence[float], ks: float | None = None) -> Drawing:
@@ -112,7 +121,13 @@ def pit(counts: Sequence[float], ks: float | None = None) -> Drawing:
         ax.stairs(counts, edges, color=NETWORK, lw=1.4)
         ax.set(xlabel="predicted cumulative probability at the truth (PIT)", ylabel="objects", xlim=(0, 1))
         ax.set_ylim(0, max(counts.max(initial=1), expected + noise) * 1.18)
-        ax.annotate("flat = calibrated; band = 95% sampling noise", (0.02, 0.95), xycoords="axes fraction", color=SOFT, fontsize=8)
+        ax.annotate(
+            "flat = calibrated; band = 95% sampling noise",
+            (0.02, 0.95),
+            xycoords="axes fraction",
+            color=SOFT,
+            fontsize=8,
+        )
     alt = "Histogram of the probability integral transform; flat means calibrated."
     if ks is not None:
         alt += f" Largest departure from uniform (Kolmogorov-Smirnov): {number(ks)}."
@@ -187,7 +202,9 @@ def metric_curve(covariate: str, curve: Mapping[str, Any], metric: str, unit: st
             line = "-" if not i else DASHES[(i - 1) % len(DASHES)]
             if np.isfinite(down).any():
                 ax.fill_between(centre, down, up, color=colour, alpha=0.16 if not i else 0.1, lw=0)
-            ax.plot(centre, value, ls=line, marker="os^Dv"[i % 5], color=colour, ms=4, label=_short(name, 24), zorder=9 - i)
+            ax.plot(
+                centre, value, ls=line, marker="os^Dv"[i % 5], color=colour, ms=4, label=_short(name, 24), zorder=9 - i
+            )
             data |= {f"{name}_{metric}": _list(value), f"{name}_low": _list(down), f"{name}_high": _list(up)}
         _unit_axis(ax.yaxis, ax.set_ylabel, metric, unit)
         ax.grid(axis="y")
@@ -198,6 +215,7 @@ def metric_curve(covariate: str, curve: Mapping[str, Any], metric: str, unit: st
         below.yaxis.set_major_locator(MaxNLocator(2, integer=True))
         if spread:
             below.set_xscale("log")
+            _plain_log(below.xaxis)
         f.align_ylabels()
     alt = f"{_label(metric, unit)} in {len(bins)} bins of {covariate}"
     if bins:
@@ -214,7 +232,7 @@ def comparison(entries: Mapping[str, Mapping[str, Any]], metric: str, unit: str 
     with style():
         f = figure(4.4, 0.75 + 0.4 * len(names))
         ax = f.subplots()
-        for i, name in enumerate(names):
+        for i in range(len(names)):
             colour = NETWORK if not i else SOFT
             ax.plot([low[i], high[i]], [i, i], color=colour, lw=5, alpha=0.3, solid_capstyle="butt")
             ax.plot(value[i], i, "os^Dv"[i % 5], color=colour, ms=7)
@@ -257,6 +275,26 @@ def class_balance(classes: Mapping[str, Mapping[str, float]]) -> Drawing:
     return Drawing(f, data, f"Objects of {len(names)} classes in {', '.join(splits)}.")
 
 
+def histogram(values: Float[ndarray, "n"], name: str, unit: str = "") -> Drawing:
+    """A column between its 0.5th and 99.5th percentiles; what lies outside is counted in the last bins."""
+    good = np.asarray(values, float)
+    good = good[np.isfinite(good)]
+    low, high = np.percentile(good, [0.5, 99.5])
+    counts, edges = np.histogram(np.clip(good, low, high), 40, (low, high) if high > low else (low - 0.5, low + 0.5))
+    with style():
+        f = figure(4.4, 2.4)
+        ax = f.subplots()
+        ax.stairs(counts, edges, fill=True, color=NETWORK, alpha=0.4)
+        ax.stairs(counts, edges, color=NETWORK, lw=1.2)
+        ax.set(xlabel=_label(name, unit), ylabel="objects")
+        ax.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+    missing = f"{len(values) - len(good):,} of {len(values):,} missing"
+    alt = f"Histogram of {plain(name)}: median {number(float(np.median(good)))}, {missing}."
+    return Drawing(
+        f, {f"{name}_low": _list(edges[:-1]), f"{name}_high": _list(edges[1:]), "objects": counts.tolist()}, alt
+    )
+
+
 def bars(names: Sequence[str], values: Sequence[float], unit: str, highlight: int = -1) -> Drawing:
     """Horizontal bars with their numbers: cost by stage, importance by column."""
     values = np.asarray(values, float)
@@ -275,8 +313,20 @@ def bars(names: Sequence[str], values: Sequence[float], unit: str, highlight: in
         ax.xaxis.set_major_locator(MaxNLocator(4))
         ax.tick_params(axis="y", length=0)
         ax.spines["left"].set_visible(False)
-    return Drawing(f, {"name": list(names), unit or "value": _list(values)}, f"Bars of {unit}: " + "; ".join(
-        f"{name} {number(value)}" for name, value in list(zip(names, values))[:12]) + ".")
+    return Drawing(
+        f,
+        {"name": list(names), unit or "value": _list(values)},
+        f"Bars of {unit}: "
+        + "; ".join(f"{name} {number(value)}" for name, value in list(zip(names, values))[:12])
+        + ".",
+    )
+
+
+def _plain_log(axis: Any) -> None:
+    """Ticks at 1, 2, 5 x 10^n written as plain numbers (matplotlib's own are mathtext, which the style turns off)."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(lambda v, _: f"{v:g}")
+    axis.set_minor_locator(NullLocator())
 
 
 def _unit_axis(axis: Any, label: Any, metric: str, unit: str) -> None:
@@ -288,7 +338,16 @@ def _unit_axis(axis: Any, label: Any, metric: str, unit: str) -> None:
 def _rectangle(x: float, y: float, colour: str, alpha: float) -> Any:
     from matplotlib.patches import FancyBboxPatch
 
-    return FancyBboxPatch((x - 0.46, y - 0.46), 0.92, 0.92, boxstyle="round,pad=0,rounding_size=0.05", fc=colour, alpha=alpha, ec=PAPER, lw=0)
+    return FancyBboxPatch(
+        (x - 0.46, y - 0.46),
+        0.92,
+        0.92,
+        boxstyle="round,pad=0,rounding_size=0.05",
+        fc=colour,
+        alpha=alpha,
+        ec=PAPER,
+        lw=0,
+    )
 
 
 def _finite(value: Any) -> bool:
@@ -324,7 +383,4 @@ def _short(name: str, most: int) -> str:
 
 
 def _label(name: str, unit: str) -> str:
-    name = name.replace("_", " ")
-    return f"{name} [{unit}]" if unit else name
-
-
+    return f"{plain(name)} [{unit}]" if unit else plain(name)

@@ -28,14 +28,16 @@ def colour_bands(bands: Sequence[str], count: int) -> tuple[int, int, int]:
 
 
 def thumbnail(
-    image: Float[ndarray, "*object band y x"], bands: Sequence[str] = (), softening: float = 8.0, percentile: float = 99.5
+    image: Float[ndarray, "*object band y x"],
+    bands: Sequence[str] = (),
+    softening: float = 8.0,
+    percentile: float = 99.5,
 ) -> UInt8[ndarray, "*object y x 3"]:
-    """A colour picture that shows faint arms and bright nuclei at once and keeps colours (Lupton et al. 2004, PASP 116, 133).
+    """A picture that shows faint arms and bright nuclei at once and keeps colours (Lupton et al. 2004, PASP 116, 133).
 
-    With I the mean over the three bands above the sky, every band is multiplied by asinh(softening I / I0) / (I asinh(softening)),
-    where I0 is the ``percentile`` of I; a pixel brighter than white is scaled down in all bands alike (their section 2.2).
-    The sky is the median of the image's border. uint8 images of three bands are already pictures, and stay as they are;
-    NaN pixels are sky.
+    With I the mean over the three bands above the sky, every band is multiplied by asinh(s I / I0) / (I asinh(s)); s is
+    ``softening`` and I0 the ``percentile`` of I. A pixel brighter than white is scaled down in all bands alike. The sky
+    is the median of the image's border, and NaN pixels are sky. uint8 images are already pictures and stay so.
     """
     image = np.asarray(image)
     if image.ndim < 3:
@@ -46,8 +48,13 @@ def thumbnail(
         return np.ascontiguousarray(picture)
     picture = picture.astype(np.float64)
     picture[~np.isfinite(picture)] = np.nan
-    border = np.concatenate([picture[..., [0, -1], :, :].reshape(*picture.shape[:-3], -1, 3),
-                             picture[..., :, [0, -1], :].reshape(*picture.shape[:-3], -1, 3)], axis=-2)
+    border = np.concatenate(
+        [
+            picture[..., [0, -1], :, :].reshape(*picture.shape[:-3], -1, 3),
+            picture[..., :, [0, -1], :].reshape(*picture.shape[:-3], -1, 3),
+        ],
+        axis=-2,
+    )
     border = np.where(np.isfinite(border), border, 0)
     picture = np.nan_to_num(picture - np.median(border, axis=-2)[..., None, None, :])
     intensity = picture.mean(-1, keepdims=True)

@@ -42,16 +42,24 @@ class Judged:
 
     @property
     def is_redshift(self) -> bool:
-        return "redshift" in self.parts.target["name"].lower() or bool(re.fullmatch(r"(spec|photo?)?_?z(_?spec|_?phot)?", self.parts.target["name"].lower()))
+        return "redshift" in self.parts.target["name"].lower() or bool(
+            re.fullmatch(r"(spec|photo?)?_?z(_?spec|_?phot)?", self.parts.target["name"].lower())
+        )
 
     @cached_property
     def classes(self) -> list[str]:
         named = self.parts.target.get("classes") or (self.parts.answer.get("confusion") or {}).get("classes") or []
-        return [str(c) for c in named if f"{c}_p" in self.table] or sorted(n[:-2] for n in self.table if n.endswith("_p"))
+        return [str(c) for c in named if f"{c}_p" in self.table] or sorted(
+            n[:-2] for n in self.table if n.endswith("_p")
+        )
 
     @cached_property
     def probabilities(self) -> Float[ndarray, "n class"]:
-        return np.stack([self.table[f"{c}_p"] for c in self.classes], 1).astype(float) if self.classes else np.zeros((len(self.ids), 0))
+        return (
+            np.stack([self.table[f"{c}_p"] for c in self.classes], 1).astype(float)
+            if self.classes
+            else np.zeros((len(self.ids), 0))
+        )
 
     @cached_property
     def quantiles(self) -> tuple[Float[ndarray, "q"], Float[ndarray, "n q"]]:
@@ -82,7 +90,7 @@ class Judged:
 
     @cached_property
     def error(self) -> Float[ndarray, "n"]:
-        """How wrong: -ln p(truth) for classes (1 where p is unknown), |residual| for values; NaN where the truth is unknown."""
+        """How wrong: -ln p(truth) for classes (0 or 1 without p), |residual| for values; NaN where truth is unknown."""
         if self.parts.classifies:
             index = {c: i for i, c in enumerate(self.classes)}
             column = np.array([index.get(str(t), -1) for t in self.table["truth"]])
@@ -112,7 +120,10 @@ class Judged:
         row = {name: values[i] for name, values in self.table.items()}
         card["flag"] = str(row["flag"]) if isinstance(row.get("flag"), str) else ("flagged" if row.get("flag") else "")
         if self.parts.classifies:
-            card |= {"prediction": str(row.get("prediction", "")), "truth": str(row["truth"]) if self.has_truth and self.known[i] else ""}
+            card |= {
+                "prediction": str(row.get("prediction", "")),
+                "truth": str(row["truth"]) if self.has_truth and self.known[i] else "",
+            }
             card["right"] = bool(self.right[i]) if card["truth"] else None
             order = np.argsort(-self.probabilities[i], kind="stable")[:3]
             shown = [self.classes[j] for j in order]
@@ -130,7 +141,9 @@ class Judged:
                 if self.interval:
                     card["right"] = bool(low <= row["truth"] <= high)
             card["spark"] = self._spark(i)
-        card["alt"] = f"{identity}: predicted {card['prediction']}" + (f", true {card['truth']}" if card.get("truth") else "")
+        card["alt"] = f"{identity}: predicted {card['prediction']}" + (
+            f", true {card['truth']}" if card.get("truth") else ""
+        )
         return card
 
     def _spark(self, i: int) -> Markup | str:

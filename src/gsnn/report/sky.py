@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy import ndarray
 
 from .figures import _list
@@ -14,16 +14,20 @@ from .theme import INK, NETWORK, OTHERS, PAPER, SOFT, Drawing, figure, style
 from .words import number
 
 
-def sky_map(ra: Float[ndarray, "n"], dec: Float[ndarray, "n"], value: Float[ndarray, "n"], name: str, unit: str = "") -> Drawing:
-    """The mean of ``value`` in cells of the sky. ``ra`` and ``dec`` are in degrees, right ascension grows to the left.
+def sky_map(
+    ra: Float[ndarray, "n"], dec: Float[ndarray, "n"], value: Float[ndarray, "n"] | None, name: str, unit: str = ""
+) -> Drawing:
+    """The mean of ``value`` (None: the number of objects) in cells of the sky, right ascension growing to the left.
 
-    The map is centred on the circular mean of the right ascensions, so that a field across 0h stays whole; a wide survey
-    is drawn in Mollweide's projection. Cells are HEALPix pixels (Gorski et al. 2005) of about ten objects each.
+    ``ra`` and ``dec`` are in degrees. The map is centred on the circular mean of the right ascensions, so that a field
+    across 0h stays whole; a wide one is drawn in Mollweide's projection. Cells are HEALPix pixels (Gorski et al. 2005)
+    of about twenty objects each.
     """
     from astropy.coordinates import Latitude, Longitude
-    from astropy_healpix import HEALPix
     from astropy.units import deg
+    from astropy_healpix import HEALPix
 
+    count, value = value is None, np.ones(len(ra)) if value is None else value
     good = np.isfinite(ra) & np.isfinite(dec) & np.isfinite(value)
     ra, dec, value = np.asarray(ra, float)[good] % 360, np.asarray(dec, float)[good], np.asarray(value, float)[good]
     if not len(ra):
@@ -41,7 +45,7 @@ def sky_map(ra: Float[ndarray, "n"], dec: Float[ndarray, "n"], value: Float[ndar
         bounds = (x.min() - pad / narrow, x.max() + pad / narrow, dec.min() - pad, dec.max() + pad)
 
     area = 41253.0 if wide else max(np.ptp(x) * narrow * np.ptp(dec), 1e-6)
-    cells = np.clip(len(ra) / 10, 12, 1500)
+    cells = np.clip(len(ra) / 20, 12, 1500)
     nside = int(2 ** np.clip(np.round(np.log2(np.sqrt(41253.0 / (12 * area / cells)))), 0, 14))
     grid = HEALPix(nside, order="nested")
 
@@ -50,7 +54,7 @@ def sky_map(ra: Float[ndarray, "n"], dec: Float[ndarray, "n"], value: Float[ndar
 
     cell, where = np.unique(pixel(ra, dec), return_inverse=True)
     n = np.bincount(where)
-    mean = np.bincount(where, value) / n
+    mean = n.astype(float) if count else np.bincount(where, value) / n
     across, up = np.meshgrid(np.linspace(*bounds[:2], 361), np.linspace(*bounds[2:], 241 if not wide else 181))
     mid = [(a[:-1, :-1] + a[1:, 1:]) / 2 for a in (across, up)]
     at = pixel((mid[0] + centre) % 360, mid[1])
@@ -58,31 +62,41 @@ def sky_map(ra: Float[ndarray, "n"], dec: Float[ndarray, "n"], value: Float[ndar
     shown = np.where(cell[found] == at, mean[found], np.nan)
 
     with style():
-        f = figure(4.4, 2.9 if wide else 3.4)
+        ratio = np.ptp(bounds[2:]) / (np.ptp(bounds[:2]) * narrow)
+        f = figure(4.4, 2.9 if wide else 0.7 + 3.0 * np.clip(ratio, 0.3, 1.2))
         ax = f.add_subplot(projection="mollweide") if wide else f.add_subplot()
         scale = np.pi / 180 if wide else 1.0
         limits = np.percentile(mean, [2, 98]) if len(mean) > 20 else (mean.min(), mean.max())
-        mesh = ax.pcolormesh(-across * scale, up * scale, shown, cmap="cividis", rasterized=True, vmin=limits[0], vmax=limits[1])
-        label = FuncFormatter(lambda v, _: f"{(centre - v / (1 if not wide else scale)) % 360:.4g}°")
+        mesh = ax.pcolormesh(
+            -across * scale, up * scale, shown, cmap="cividis", rasterized=True, vmin=limits[0], vmax=limits[1]
+        )
         if wide:
             ax.grid(color=SOFT, alpha=0.35, lw=0.5)
-            ax.set_xticks(np.radians([-120, -60, 0, 60, 120]))
-            ax.set_yticks(np.radians([-60, -30, 0, 30, 60]))
+            ax.set_xticks(
+                np.radians([-120, -60, 0, 60, 120]), [f"{(centre - v) % 360:.0f}°" for v in (-120, -60, 0, 60, 120)]
+            )
+            ax.set_yticks(np.radians([-60, -30, 0, 30, 60]), ["−60°", "−30°", "0°", "30°", "60°"])
+            for text in ax.get_xticklabels():
+                text.set(color=INK, fontsize=7.5, bbox={"fc": PAPER, "ec": "none", "alpha": 0.65, "pad": 1})
             ax.spines["geo"].set(edgecolor=SOFT, linewidth=0.7)
         else:
             ax.set(xlabel="right ascension", ylabel="declination", xlim=(-bounds[1], -bounds[0]), ylim=bounds[2:])
-            ratio = np.ptp(bounds[2:]) / (np.ptp(bounds[:2]) * narrow)
-            if 0.3 < ratio < 3:
+            if 0.3 < ratio < 1.2:
                 ax.set_aspect(1 / narrow)
-            ax.xaxis.set_major_locator(MaxNLocator(4))
-            ax.yaxis.set_major_formatter(lambda v, _: f"{v:.4g}°")
-        ax.xaxis.set_major_formatter(label)
+            ticks = MaxNLocator(5, steps=[1, 2, 3, 5, 10]).tick_values(centre + bounds[0], centre + bounds[1])
+            ticks = [t for t in ticks if bounds[0] <= t - centre <= bounds[1]]
+            ax.set_xticks([centre - t for t in ticks], [f"{t % 360:.6g}°" for t in ticks])
+            ax.yaxis.set_major_formatter(lambda v, _: f"{v:.6g}°".replace("-", "−"))
         bar = f.colorbar(mesh, ax=ax, orientation="horizontal" if wide else "vertical", shrink=0.7, aspect=28, pad=0.03)
-        bar.set_label(f"{name} [{unit}]" if unit else name)
+        bar.set_label(_axis("", name, "" if unit == "fraction" else unit))
         bar.outline.set_visible(False)
         bar.locator = MaxNLocator(4)
+        if unit == "fraction":
+            bar.formatter = PercentFormatter(1)
     lon, lat = grid.healpix_to_lonlat(cell)
-    data = {"ra_deg": _list(lon.deg), "dec_deg": _list(lat.deg), "objects": n.tolist(), name: _list(mean)}
+    data = {"ra_deg": _list(lon.deg), "dec_deg": _list(lat.deg), "objects": n.tolist()} | (
+        {} if count else {name: _list(mean)}
+    )
     alt = (
         f"Map of {name} over the sky in {len(cell)} cells (HEALPix nside {nside}), centred on right ascension "
         f"{centre:.0f}°; cells range from {number(float(mean.min()))} to {number(float(mean.max()))}."
@@ -91,7 +105,11 @@ def sky_map(ra: Float[ndarray, "n"], dec: Float[ndarray, "n"], value: Float[ndar
 
 
 def truth_and_prediction(
-    truth: Float[ndarray, "n"], prediction: Float[ndarray, "n"], name: str = "redshift", unit: str = "", redshift: bool = True
+    truth: Float[ndarray, "n"],
+    prediction: Float[ndarray, "n"],
+    name: str = "redshift",
+    unit: str = "",
+    redshift: bool = True,
 ) -> Drawing:
     """Density of predicted against true values with the scatter's lines and, below, the residuals.
 
@@ -106,7 +124,7 @@ def truth_and_prediction(
     nmad = 1.4826 * float(np.median(abs(residual - middle))) if len(residual) else 0.0
     limit = 0.15 if redshift else 5 * nmad
     outliers = float((abs(residual) > limit).mean()) if len(residual) and limit else 0.0
-    low, high = (np.percentile(np.r_[truth, prediction], [0.1, 99.9]) if len(truth) else (0, 1))
+    low, high = np.percentile(np.r_[truth, prediction], [0.1, 99.9]) if len(truth) else (0, 1)
     low, high = (max(0.0, low - 0.03 * (high - low)) if redshift else low), high + 0.03 * (high - low)
     tag = "Δz / (1 + z)" if redshift else "residual"
     with style():
@@ -117,39 +135,64 @@ def truth_and_prediction(
         wide = 1 + line if redshift else np.ones(3)
         ax.plot(line, line, color=INK, lw=0.8)
         for sign in (-1, 1):
-            ax.plot(line, line + middle * wide + sign * nmad * wide, color=OTHERS[0], lw=1.1, ls="--", label="± σ NMAD" if sign > 0 else None)
-            ax.plot(line, line + sign * limit * wide, color=SOFT, lw=0.9, ls=(0, (1, 1.5)), label="outlier limit" if sign > 0 else None)
+            ax.plot(
+                line,
+                line + middle * wide + sign * nmad * wide,
+                color=OTHERS[0],
+                lw=1.1,
+                ls="--",
+                label="± σ NMAD" if sign > 0 else None,
+            )
+            ax.plot(
+                line,
+                line + sign * limit * wide,
+                color=SOFT,
+                lw=0.9,
+                ls=(0, (1, 1.5)),
+                label="outlier limit" if sign > 0 else None,
+            )
         ax.set(ylabel=_axis("predicted", name, unit), xlim=(low, high), ylim=(low, high))
         ax.legend(loc="upper left")
         reach = max(4 * nmad, min(limit * 1.4, 12 * nmad), 1e-9)
-        _density(below, truth, residual, (low, high, -reach, reach), 22)
+        _density(below, truth, residual, (low, high, -reach, reach), 6)
         below.axhline(0, color=INK, lw=0.8)
         for sign in (-1, 1):
             below.axhline(middle + sign * nmad, color=OTHERS[0], lw=1, ls="--")
         below.set(xlabel=_axis("true", name, unit), ylabel=tag, ylim=(-reach, reach))
         f.align_ylabels()
     alt = (
-        f"Predicted against true {name} of {len(truth):,} objects: bias {number(middle)}, scatter (NMAD) {number(nmad)}, "
-        f"{100 * outliers:.1f}% outliers beyond {number(limit)} in {tag}."
+        f"Predicted against true {name} of {len(truth):,} objects: bias {number(middle)}, "
+        f"scatter (NMAD) {number(nmad)}, {100 * outliers:.1f}% outliers beyond {number(limit)} in {tag}."
     )
     return Drawing(f, {"truth": _list(truth[:5000]), "prediction": _list(prediction[:5000])}, alt)
 
 
-def density_from_quantiles(level: Float[ndarray, "q"], quantile: Float[ndarray, "q"], points: int = 160) -> tuple[ndarray, ndarray]:
-    """A density from quantiles: the derivative of a monotone cubic through the cumulative points (Fritsch & Carlson 1980)."""
-    from scipy.interpolate import PchipInterpolator
+def density_from_quantiles(
+    level: Float[ndarray, "q"], quantile: Float[ndarray, "q"], points: int = 160
+) -> tuple[ndarray, ndarray]:
+    """A density from quantiles, between the first and the last of them.
 
-    keep = np.r_[True, np.diff(np.maximum.accumulate(quantile)) > 1e-9 * (np.ptp(quantile) + 1e-12)]
-    x, q = quantile[keep], level[keep]
-    if len(x) < 4:
-        return x, np.zeros_like(x)
-    knots = np.unique(np.linspace(0, len(x) - 1, min(len(x), 28)).astype(int))
-    at = np.linspace(x[0], x[-1], points)
-    return at, np.clip(PchipInterpolator(x[knots], q[knots])(at, 1), 0, None)
+    The quantiles are a monotone cubic function (Fritsch & Carlson 1980) of the normal score u of their level, so that a
+    Gaussian is exact; then p(x) = phi(u) du/dx.
+    """
+    from scipy.interpolate import PchipInterpolator
+    from scipy.special import ndtri
+
+    inside = (level > 0) & (level < 1)
+    score, x = ndtri(level[inside]), np.maximum.accumulate(quantile[inside])
+    curve = PchipInterpolator(score, x)
+    u = np.linspace(score[0], score[-1], points)
+    slope = np.maximum(curve(u, 1), 1e-3 * (np.ptp(x) + 1e-12))
+    return curve(u), np.exp(-0.5 * u * u) / np.sqrt(2 * np.pi) / slope
 
 
 def example_densities(
-    ids: list[str], level: Float[ndarray, "q"], quantiles: Float[ndarray, "m q"], truth: Float[ndarray, "m"], name: str, unit: str = ""
+    ids: list[str],
+    level: Float[ndarray, "q"],
+    quantiles: Float[ndarray, "m q"],
+    truth: Float[ndarray, "m"],
+    name: str,
+    unit: str = "",
 ) -> Drawing:
     """The predicted density of some objects with the truth as a line: small panels, two a row."""
     m = len(ids)
@@ -181,13 +224,12 @@ def _axis(what: str, name: str, unit: str) -> str:
     return f"{what} {name}".strip() + (f" [{unit}]" if unit else "")
 
 
-def _density(ax: Any, x: ndarray, y: ndarray, extent: tuple[float, float, float, float], grid: int = 44) -> None:
+def _density(ax: Any, x: ndarray, y: ndarray, extent: tuple[float, float, float, float], rows: int = 20) -> None:
     """Points while they are few, else hexagons whose opacity grows with the logarithm of the count."""
     if len(x) < 600:
         ax.plot(x, y, "o", ms=3, color=NETWORK, alpha=0.45, mew=0)
         return
     inside: Bool[ndarray, "n"] = (x >= extent[0]) & (x <= extent[1]) & (y >= extent[2]) & (y <= extent[3])
-    rows = max(6, grid if grid > 30 else grid // 2)
     hexes = ax.hexbin(x[inside], y[inside], gridsize=(44, rows), extent=extent, mincnt=1, linewidths=0)
     n = np.asarray(hexes.get_array(), float)
     hexes.set_array(None)

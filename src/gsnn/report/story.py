@@ -29,7 +29,9 @@ def headline(parts: Parts) -> dict[str, Any]:
     loss = next((e["loss"] for e in reversed(parts.log) if isinstance(e.get("loss"), (int, float))), None)
     valid = next((e["valid_loss"] for e in reversed(parts.log) if isinstance(e.get("valid_loss"), (int, float))), None)
     if loss is not None:
-        sentence += f"; loss {number(float(loss))}" + (f", on validation {number(float(valid))}" if valid is not None else "")
+        sentence += f"; loss {number(float(loss))}" + (
+            f", on validation {number(float(valid))}" if valid is not None else ""
+        )
     sentence += ". The answer will stand here once the held-out objects are judged."
     return {"sentence": sentence, "finished": False, "progress": last["step"] / total if total else None}
 
@@ -40,7 +42,10 @@ def _budget(parts: Parts) -> tuple[int | None, int | None]:
         next((t[key] for t in tables if isinstance(t, dict) and isinstance(t.get(key), int)), None)
         for key in ("steps", "epochs")
     )
-    each = next((t["steps_per_epoch"] for t in tables if isinstance(t, dict) and isinstance(t.get("steps_per_epoch"), int)), None)
+    each = next(
+        (t["steps_per_epoch"] for t in tables if isinstance(t, dict) and isinstance(t.get("steps_per_epoch"), int)),
+        None,
+    )
     ends = [e for e in parts.log if e.get("event") == "epoch" and isinstance(e.get("step"), int)]
     if steps is None and epochs and (each or ends):
         steps = epochs * (each or round(ends[-1]["step"] / len(ends)))
@@ -61,7 +66,9 @@ def _control(answer: dict[str, Any]) -> dict[str, str]:
     if not control:
         return _badge("Control", "none", "No network was trained on shuffled labels.")
     unit = str(control.get("unit") or _unit(answer, control.get("metric")))
-    sentence = f"Trained on shuffled labels it reaches {plain(control.get('metric', 'score'))} {measured(control, unit)}"
+    sentence = (
+        f"Trained on shuffled labels it reaches {plain(control.get('metric', 'score'))} {measured(control, unit)}"
+    )
     sentence += f", chance is {measured(control['chance'], unit)}." if control.get("chance") is not None else "."
     if control.get("passed"):
         return _badge("Control", "ok", sentence + " So the score comes from the data.")
@@ -72,7 +79,9 @@ def _leakage(parts: Parts) -> dict[str, str]:
     leakage = (parts.answer.get("controls") or {}).get("leakage")
     if not leakage:
         return _badge("Leakage", "none", "Not checked whether test objects were trained on.")
-    sentence = str(leakage.get("detail") or ("No test object was trained on." if leakage.get("passed") else "Test objects leaked."))
+    sentence = str(
+        leakage.get("detail") or ("No test object was trained on." if leakage.get("passed") else "Test objects leaked.")
+    )
     return _badge("Leakage", "ok" if leakage.get("passed") else "fail", sentence)
 
 
@@ -81,13 +90,17 @@ def _calibration(answer: dict[str, Any]) -> dict[str, str]:
     ece, ks = calibration.get("ece"), calibration.get("pit_ks")
     if isinstance(ece, (int, float)):
         ok = calibration.get("passed", ece <= ECE_LIMIT)
-        sentence = f"Stated probabilities are off by {100 * ece:.1f} points on average (ECE; up to {100 * ECE_LIMIT:.0f} is fine)."
+        sentence = f"Stated probabilities are off by {100 * ece:.1f} points on average "
+        sentence += f"(ECE; up to {100 * ECE_LIMIT:.0f} is fine)."
         return _badge("Calibration", "ok" if ok else "warn", sentence)
     if isinstance(ks, (int, float)):
         n = (answer.get("objects") or {}).get("test") or sum(calibration.get("pit") or []) or 0
-        limit = max(PIT_LIMIT, 1.36 / math.sqrt(n)) if n else PIT_LIMIT  # 1.36 / sqrt(n): the 5% point of the KS statistic
+        limit = (
+            max(PIT_LIMIT, 1.36 / math.sqrt(n)) if n else PIT_LIMIT
+        )  # 1.36 / sqrt(n): the 5% point of the KS statistic
         ok = calibration.get("passed", ks <= limit)
-        sentence = f"The distributions depart from uniform PIT by {number(float(ks))} (Kolmogorov–Smirnov; up to {number(limit)} is fine)."
+        sentence = f"The distributions depart from uniform PIT by {number(float(ks))} "
+        sentence += f"(Kolmogorov–Smirnov; up to {number(limit, 2)} is fine)."
         return _badge("Calibration", "ok" if ok else "warn", sentence)
     return _badge("Calibration", "none", "No probabilities were judged.")
 
@@ -104,9 +117,18 @@ def _seeds(answer: dict[str, Any]) -> dict[str, str]:
     spread, main = max(values) - min(values), metrics[name]
     low, high = main.get("low"), main.get("high")
     steady = low is None or high is None or spread <= high - low
-    sentence = f"{len(values)} trainings from different seeds: {plain(name)} {measured(min(values), unit)} to {measured(max(values), unit)}"
-    return _badge("Seeds", "ok" if steady else "warn", sentence + (
-        ", within the interval." if steady else ", wider than the interval: the luck of the start outweighs the sample."))
+    sentence = f"{len(values)} trainings from different seeds: {plain(name)} "
+    sentence += f"{measured(min(values), unit)} to {measured(max(values), unit)}"
+    return _badge(
+        "Seeds",
+        "ok" if steady else "warn",
+        sentence
+        + (
+            ", within the interval."
+            if steady
+            else ", wider than the interval: the luck of the start outweighs the sample."
+        ),
+    )
 
 
 def _unit(answer: dict[str, Any], metric: Any) -> str:
@@ -128,12 +150,14 @@ def comparison_rows(parts: Parts) -> list[dict[str, Any]]:
         for baseline, values in (parts.answer.get("baselines") or {}).items():
             value = values.get(name) or {}
             difference = value.get("difference") or {}
-            others.append({
-                "name": baseline,
-                "value": measured(value, unit),
-                "difference": measured(difference, unit, sign=True) if difference else "–",
-                "verdict": _verdict(difference, better),
-            })
+            others.append(
+                {
+                    "name": baseline,
+                    "value": measured(value, unit),
+                    "difference": measured(difference, unit, sign=True) if difference else "–",
+                    "verdict": _verdict(difference, better),
+                }
+            )
         rows.append({"name": plain(name), "value": measured(entry, unit), "better": better, "baselines": others})
     return rows
 

@@ -27,7 +27,7 @@ PALETTE = {
     "orange": "#c4500a",
     "green": "#0b7f5f",
     "purple": "#a3528a",
-    "amber": "#a86d00",
+    "amber": "#8f5c00",
     "sky": "#3d8fc4",
 }
 INK, SOFT, LINE, PAPER = (PALETTE[name] for name in ("ink", "soft", "line", "paper"))

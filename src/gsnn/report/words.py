@@ -5,6 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
+_ACRONYMS = {
+    w: w.upper() for w in ("nmad", "crps", "ece", "pit", "ks", "auc", "roc", "pr", "f1", "nll", "rmse", "mae", "mse")
+} | {
+    "r2": "R²",
+    "snr": "S/N",
+}
+
 
 def number(value: Any, digits: int = 3) -> str:
     """Three significant digits, thousands separated, no exponent for everyday sizes; a dash where there is none."""
@@ -38,7 +45,8 @@ def measured(entry: Any, unit: str = "", sign: bool = False) -> str:
         text = f"{value:{plus}.3g}" if abs(value) < 1000 else f"{value:{plus},.0f}"
         return text.replace("-", "−") + tail
     half = max(abs(high - low) / 2, 1e-12)
-    decimals = min(8, max(0, 1 - math.floor(math.log10(half))))
+    order = math.floor(math.log10(half))
+    decimals = min(8, max(0, (1 if half < 3 * 10**order else 0) - order))
     text = f"{value:{plus},.{decimals}f}{tail} ({low:{plus},.{decimals}f} to {high:{plus},.{decimals}f})"
     return text.replace("-", "−")
 
@@ -57,5 +65,16 @@ def duration(seconds: Any) -> str:
 
 
 def plain(name: Any) -> str:
-    """A column's or metric's name for reading: underscores are spaces."""
-    return str(name).replace("_", " ")
+    """A column's or metric's name for reading: underscores are spaces, acronyms are capitals."""
+    return " ".join(_ACRONYMS.get(word, word) for word in str(name).replace("_", " ").split(" "))
+
+
+def title(name: Any) -> str:
+    """``plain`` with a capital first letter."""
+    text = plain(name)
+    return text[:1].upper() + text[1:]
+
+
+def slug(name: Any) -> str:
+    """A name fit for an id or a file name."""
+    return "".join(c if c.isalnum() and c.isascii() else "-" for c in str(name).lower())
