@@ -10,6 +10,7 @@ from astropy import units
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.wcs import WCS
+
 from gsnn.data.cutouts import cutouts
 from gsnn.data.source import QUARANTINE, Source
 from gsnn.errors import GsnnError

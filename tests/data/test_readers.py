@@ -13,11 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 from astropy.io import fits
 from astropy.table import Table as AstropyTable
+from PIL import Image
+
 from gsnn.data.readers import Files, read
 from gsnn.data.schema import Schema
 from gsnn.data.source import QUARANTINE, Source
 from gsnn.errors import GsnnError
-from PIL import Image
 
 N = 30
 NUMBERS = np.random.default_rng(7)
@@ -158,10 +159,13 @@ def make(name: str, folder: Path) -> object:
     return path
 
 
-SOURCES = (
-    "csv csv.gz blanks fits-table fits-text-table fits-image fits-cube fits-compressed fits-folder galaxy10 hdf5-groups "
-    "parquet npz npz-compressed npy npy-structured png jpg tif gif pandas astropy arrow dict array"
-).split()
+# fmt: off
+SOURCES = [
+    "csv", "csv.gz", "blanks", "fits-table", "fits-text-table", "fits-image", "fits-cube", "fits-compressed",
+    "fits-folder", "galaxy10", "hdf5-groups", "parquet", "npz", "npz-compressed", "npy", "npy-structured", "png",
+    "jpg", "tif", "gif", "pandas", "astropy", "arrow", "dict", "array",
+]
+# fmt: on
 
 
 @pytest.mark.parametrize("name", SOURCES)
@@ -189,7 +193,7 @@ def test_promises_of_every_reader(name: str, tmp_path: Path) -> None:
     assert source.rows(order, 3).equals(batch.take(pa.array(order)))
     assert source.rows(np.array([0, 0, n - 1]), 1).equals(batch.take(pa.array([0, 0, n - 1])))
     assert source.rows(np.array([], dtype=int), 0).num_rows == 0
-    with pytest.raises(GsnnError, match="row [0-9]+ is none"):
+    with pytest.raises(GsnnError, match="is none"):
         source.rows(np.array([n]), 0)
     # what was read survives Arrow, as a survey keeps it
     again = read(pa.Table.from_batches([batch]))

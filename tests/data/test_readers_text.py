@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from gsnn.data.readers import read
 from gsnn.data.readers.raw import clean
 from gsnn.data.source import QUARANTINE

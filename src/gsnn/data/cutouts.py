@@ -18,7 +18,7 @@ from jaxtyping import Float32, Float64
 
 from ..errors import GsnnError
 from .readers import read
-from .readers.fits import HDU, choose, fits_files, opened, pixel_scale
+from .readers.fits import HDU, choose, fits_files, opened, pixel_scale, word
 from .readers.raw import Field, Reasons
 from .readers.table import Table, values_of
 from .source import Source
@@ -114,8 +114,7 @@ def _tile(path: str, hdu: HDU, ra: np.ndarray, dec: np.ndarray) -> _Tile:
         if not wcs.has_celestial or scale is None:
             raise GsnnError(f"{path} has no world coordinates (CTYPE, CRVAL, CRPIX, CD), so nothing can be found on it")
         x, y = _pixels(wcs, ra, dec, shape[-1])
-    unit = header.get("BUNIT", "")
-    return _Tile(path, hdu, shape, scale, unit.strip() if isinstance(unit, str) else "", x, y)
+    return _Tile(path, hdu, shape, scale, word(header, "BUNIT"), x, y)
 
 
 def _pixels(wcs: Any, ra: np.ndarray, dec: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:

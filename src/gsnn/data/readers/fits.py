@@ -186,7 +186,7 @@ def _cells(data: Any, column: Any) -> Field | None:
 
 def _line(one: Any, path: str, stem: str) -> Raw:
     """A one-dimensional image: a spectrum if its axis has a name, else one value an object."""
-    values, unit = one.data, str(one.header.get("BUNIT", "")).strip()
+    values, unit = one.data, word(one.header, "BUNIT")
     if "CTYPE1" in one.header:
         spectrum = Field(
             "spectrum", stored(values.dtype), lambda i, _: np.repeat(values[None], len(i), 0), values.shape
@@ -230,14 +230,21 @@ def _about(paths: Sequence[str], hdu: HDU) -> tuple[str, float | None, tuple[str
         try:
             with opened(path) as hdus:
                 one = choose(hdus, hdu, path)
-                header, shape = one.header, one.shape
+                header, flat = one.header, len(one.shape) == 2
         except GsnnError:
             continue
-        unit = header.get("BUNIT", "")
-        band = header.get("FILTER") or header.get("BAND")
-        named = (band.strip(),) if isinstance(band, str) and band.strip() and len(shape) == 2 else ()
-        return unit.strip() if isinstance(unit, str) else "", pixel_scale(header), named
+        band = word(header, "FILTER") or word(header, "BAND")
+        return word(header, "BUNIT"), pixel_scale(header), (band,) if band and flat else ()
     return "", None, ()
+
+
+def word(header: Any, name: str) -> str:
+    """A word of a header; '' where it is missing, no text or damaged."""
+    try:
+        value = header.get(name, "")
+    except Exception:  # a card that cannot be parsed only costs its word
+        return ""
+    return value.strip() if isinstance(value, str) else ""
 
 
 def pixel_scale(header: Any) -> float | None:
@@ -262,7 +269,7 @@ def fits_files(paths: str | Sequence[str]) -> list[str]:
         for one in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)
         for path in find(os.fspath(one))[0]
     ]
-    strange = [path for path in found if detect(path) != "fits" and not path.endswith(".gz")]
+    strange = [path for path in found if detect(path) != "fits"]
     if strange or not found:
         raise GsnnError(f"{strange[0] if strange else paths} is no FITS file")
     return found
