@@ -2,7 +2,7 @@
 
     python benchmarks/morphology_statistics.py [--objects 120] [--out benchmarks/morphology_statistics.json]
 
-Galaxies are Sersic bulges and discs with spiral arms, clumps and a Gaussian point-spread function, made here with numpy.
+Galaxies are Sersic profiles with spiral arms, clumps and a Gaussian point-spread function, made here with numpy.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ Positions and radii are in pixels; pixel (0, 0) has its centre at (0, 0).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -76,15 +77,30 @@ def growth(
     x: Float[Tensor, "object"],
     moments: tuple[Tensor, Tensor, Tensor] | None = None,
 ) -> Growth:
-    """Curves of growth in circles, or with ``moments`` (yy, xx, yx) in their ellipses by semi-major axis.
+    """The curve of growth of one image an object; see ``growths``."""
+    return growths([image], valid, y, x, moments)[0]
+
+
+def growths(
+    images: Sequence[Float[Tensor, "object y x"]],
+    valid: Bool[Tensor, "object y x"],
+    y: Float[Tensor, "object"],
+    x: Float[Tensor, "object"],
+    moments: tuple[Tensor, Tensor, Tensor] | None = None,
+) -> list[Growth]:
+    """Curves of growth of several bands, in circles, or with ``moments`` (yy, xx, yx) in ellipses by semi-major axis.
 
     Every pixel is four of half its size, each shared linearly between the two radii that its width touches.
     """
-    n, height, width = image.shape
+    n, height, width = valid.shape
     count = int(0.75 * max(height, width) / FINE) + 3
     yy, xx, yx = _metric(moments, y)
-    values = torch.stack([torch.where(valid, image, 0) / 4, valid.to(image.dtype) / 4], -1).reshape(-1, 2)
-    sums = image.new_zeros(n * count, 2)
+    known = valid.to(images[0].dtype)
+    values = (
+        torch.stack([*(torch.where(valid, image, 0) for image in images), known], -1).reshape(n * height * width, -1)
+        / 4
+    )
+    sums = values.new_zeros(n * count, values.shape[1])
     base = (torch.arange(n) * count)[:, None, None]
     for oy in (-0.25, 0.25):
         dy = (torch.arange(height) + oy - y[:, None])[:, :, None]
@@ -96,8 +112,8 @@ def growth(
             index = (first.long().clamp(0, count - 2) + base).reshape(-1)
             sums.index_add_(0, index, values * inner)
             sums.index_add_(0, index + 1, values * (1 - inner))
-    sums = sums.view(n, count, 2).cumsum(1)
-    return Growth(sums[:, :-1, 0], sums[:, :-1, 1])
+    *flux, area = sums.view(n, count, -1).cumsum(1)[:, :-1].unbind(2)
+    return [Growth(one, area) for one in flux]
 
 
 def _metric(moments: tuple[Tensor, Tensor, Tensor] | None, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -128,9 +144,13 @@ def disc(
 
 
 def half_turn(
-    image: Float[Tensor, "object y x"], y: Float[Tensor, "object"], x: Float[Tensor, "object"]
-) -> tuple[Float[Tensor, "object y x"], Float[Tensor, "object"]]:
-    """Each image turned by 180 degrees about its own centre (bilinear, zero outside), and the variance white noise keeps.
+    image: Float[Tensor, "object y x"],
+    valid: Bool[Tensor, "object y x"],
+    y: Float[Tensor, "object"],
+    x: Float[Tensor, "object"],
+) -> tuple[Float[Tensor, "object y x"], Bool[Tensor, "object y x"], Float[Tensor, "object"]]:
+    """Each image turned by 180 degrees about its own centre (bilinear, zero outside), where that is known with its
+    counterpart, and the variance that white noise keeps.
 
     A turn is a product with one matrix for the rows and one for the columns, each with two entries a row.
     """
@@ -142,7 +162,11 @@ def half_turn(
         return (1 - (source[:, :, None] - t).abs()).clamp_min(0), part**2 + (1 - part) ** 2
 
     (rows, vy), (columns, vx) = matrix(y, image.shape[-2]), matrix(x, image.shape[-1])
-    return rows @ image @ columns.mT, vy * vx
+    if valid.all():
+        cover = rows.sum(2)[:, :, None] * columns.sum(2)[:, None, :]
+    else:
+        cover = rows @ valid.to(image.dtype) @ columns.mT
+    return rows @ image @ columns.mT, valid & (cover > 0.999), vy * vx
 
 
 def boxcar(image: Float[Tensor, "object y x"], size: Float[Tensor, "object"]) -> Float[Tensor, "object y x"]:

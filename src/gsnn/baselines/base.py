@@ -76,7 +76,10 @@ class Baseline:
         if not hasattr(self, "objects"):
             raise GsnnError(f"baseline {self.name}: it has to be fitted before it predicts")
         with threadpool_limits(THREADS):
-            return {self.target.name: self.distribution(self.matrix(view))}
+            x = self.matrix(view)
+            if len(x) == 0:  # scikit-learn refuses an empty table
+                return {self.target.name: self.distribution(np.zeros((1, x.shape[1]))).take(np.arange(0))}
+            return {self.target.name: self.distribution(x)}
 
     def table(self, view: View, split: str) -> Table:
         y = view.columns([self.target.name])[self.target.name]

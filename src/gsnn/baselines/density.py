@@ -35,10 +35,9 @@ class Kernel(NamedTuple):
         from ..evaluation.distributions import Mixture
 
         objects, count = value.shape
-        sigma = self.sigma(value) if objects else np.zeros(0)
         weight = np.r_[np.full(count, (1 - self.rare) / count), self.rare]
         mean = np.c_[value, np.full(objects, self.centre)]
-        sigma = np.c_[np.repeat(sigma[:, None], count, 1), np.full(objects, self.width)]
+        sigma = np.c_[np.repeat(self.sigma(value)[:, None], count, 1), np.full(objects, self.width)]
         return Mixture(np.tile(weight, (objects, 1)), mean, sigma)
 
 

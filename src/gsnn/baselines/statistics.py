@@ -1,12 +1,15 @@
-"""Morphological statistics of galaxies, a batch at a time: concentration, asymmetry, smoothness, Gini, M20 and sizes.
+"""Morphological statistics of galaxies, a batch at a time: concentration, asymmetry, smoothness, Gini, M20, sizes.
 
-Definitions: Conselice 2003 (ApJS 147, 1; CAS), Lotz, Primack & Madau 2004 (AJ 128, 163; Gini, M20, segmentation), in the
-conventions of statmorph (Rodriguez-Gomez et al. 2019, MNRAS 483, 4140; RG19 below): circular apertures of 1.5
-Petrosian radii around the centre of least asymmetry. One galaxy an image, near its middle. The outline, centre and
-radii come from the mean of the bands (each in units of its noise); every band is then measured inside them.
+Definitions: Conselice 2003 (ApJS 147, 1; CAS) and Lotz, Primack & Madau 2004 (AJ 128, 163; Gini, M20, segmentation), in
+the conventions of statmorph (Rodriguez-Gomez et al. 2019, MNRAS 483, 4140): circular apertures of 1.5 Petrosian radii
+around the centre of least asymmetry. One galaxy an image, near its middle. The outline, centre and radii come from the
+mean of the bands (each in units of its noise); every band is then measured inside them.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -14,7 +17,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
-from .apertures import EXTENT, boxcar, disc, growth, half_turn
+from .apertures import EXTENT, Growth, boxcar, disc, growths, half_turn
 from .outline import Outline, Sky, asymmetry, moments, outline, sky
 
 LARGEST_SIDE = 128  # pixels; larger images are averaged over blocks first
@@ -31,7 +34,7 @@ def statistics(images: np.ndarray | Tensor) -> tuple[Float[np.ndarray, "object s
     images = _block_mean(images, scale)
     skies = [sky(band) for band in images.unbind(1)]
     bands = [band - s.level[:, None, None] for band, s in zip(images.unbind(1), skies)]
-    detection = torch.stack([band / s.sigma[:, None, None] for band, s in zip(bands, skies)]).mean(0)
+    detection = torch.stack([band / s.sigma[:, None, None] for band, s in zip(bands, skies)]).nanmean(0)
     place = outline(detection)
     columns = {
         "ellipticity": place.ellipticity,
@@ -40,16 +43,14 @@ def statistics(images: np.ndarray | Tensor) -> tuple[Float[np.ndarray, "object s
         "shape_asymmetry": shape_asymmetry(place),
         "offset": place.offset / place.petrosian,
     }
-    total = {}
-    many = len(bands) > 1
-    for i, (image, s) in enumerate([(detection, sky(detection))] * many + list(zip(bands, skies))):
-        name = f"_{i - many}" if i >= many else ""
-        own = measure(image, s, place)
+    names = [f"_{i}" for i in range(len(bands))]
+    if len(bands) > 1:  # the mean of the bands is measured like a band
+        bands, skies, names = [detection, *bands], [sky(detection), *skies], ["", *names]
+    for name, own in zip(names, measure(bands, skies, place)):
         own["r50"] = own["r50"] * scale
-        total[i] = own["magnitude"]
-        columns |= {f"{key}{name}": value for key, value in own.items() if name or key != "magnitude"}
-    for i in range(1 + many, len(total)):
-        columns[f"colour_{i - 1 - many}_{i - many}"] = total[i - 1] - total[i]
+        columns |= {f"{key}{name}": value for key, value in own.items()}
+    for blue, red in pairwise(name for name in names if name):
+        columns[f"colour{blue}{red}"] = columns[f"magnitude{blue}"] - columns[f"magnitude{red}"]
     return torch.stack(list(columns.values()), 1).numpy(), list(columns)
 
 
@@ -73,23 +74,35 @@ def _block_mean(images: Float[Tensor, "object band y x"], scale: int) -> Float[T
     return mean / avg_pool2d(known.float(), scale)  # 0/0 = NaN where a whole block is bad
 
 
-def measure(image: Float[Tensor, "object y x"], noise: Sky, place: Outline) -> dict[str, Float[Tensor, "object"]]:
-    """The statistics of one sky-subtracted band inside an outline."""
-    image = torch.where(place.valid & torch.isfinite(image), image, 0)
-    curve = growth(image, place.valid, place.y, place.x)
-    reach = EXTENT * place.petrosian
+def measure(
+    images: Sequence[Float[Tensor, "object y x"]], skies: Sequence[Sky], place: Outline
+) -> list[dict[str, Float[Tensor, "object"]]]:
+    """The statistics of each sky-subtracted band inside one outline."""
+    images = [torch.where(place.valid & torch.isfinite(image), image, 0) for image in images]
+    reach, segment = EXTENT * place.petrosian, place.gini & place.valid
+    curves = growths(images, place.valid, place.y, place.x)
+    return [_measure(*band, place, segment, reach) for band in zip(images, skies, curves)]
+
+
+def _measure(
+    image: Float[Tensor, "object y x"],
+    noise: Sky,
+    curve: Growth,
+    place: Outline,
+    segment: Bool[Tensor, "object y x"],
+    reach: Float[Tensor, "object"],
+) -> dict[str, Float[Tensor, "object"]]:
     flux = curve.flux_within(reach)
     r20, r50, r80 = (curve.radius_of(share, reach) for share in (0.2, 0.5, 0.8))
     positive = torch.where(flux > 0, flux, torch.nan)
-    area = torch.pi * reach**2
     return {
         "C": 5 * torch.log10(r80 / r20),
         "A": asymmetry(image, place.valid, noise.sigma, place.y, place.x, reach),
         "S": smoothness(image, noise.sigma, place),
-        "gini": gini(image, place.gini & place.valid),
-        "m20": m20(image, place.gini & place.valid),
+        "gini": gini(image, segment),
+        "m20": m20(image, segment),
         "r50": r50,
-        "log_flux_sn": torch.log10(positive / (noise.sigma * area.sqrt())),
+        "log_flux_sn": torch.log10(positive / (noise.sigma * reach * torch.pi**0.5)),
         "magnitude": -2.5 * torch.log10(positive),
     }
 
@@ -97,13 +110,14 @@ def measure(image: Float[Tensor, "object y x"], noise: Sky, place: Outline) -> d
 def shape_asymmetry(place: Outline) -> Float[Tensor, "object"]:
     """The asymmetry of the segment itself, faint features weighing like bright ones (Pawlik et al. 2016, eq. 1)."""
     mask = place.source.float()
-    return (mask - half_turn(mask, place.y, place.x)[0]).abs().sum((1, 2)) / mask.sum((1, 2)).clamp_min(1)
+    turned = half_turn(mask, torch.ones_like(place.source), place.y, place.x)[0]
+    return (mask - turned).abs().sum((1, 2)) / mask.sum((1, 2)).clamp_min(1)
 
 
 def smoothness(
     image: Float[Tensor, "object y x"], sigma: Float[Tensor, "object"], place: Outline
 ) -> Float[Tensor, "object"]:
-    """S = positive part of (I - boxcar of a quarter Petrosian radius) between 0.25 and 1.5 of them, over the flux there.
+    """S = what exceeds a boxcar of a quarter Petrosian radius, between 0.25 and 1.5 of them, over the flux there.
 
     Lotz et al. 2004, eq. 11; the sky's own share, sigma sqrt((1 - 1 / size^2) / 2 pi) a pixel, is taken off.
     """
@@ -117,7 +131,7 @@ def smoothness(
 
 
 def gini(image: Float[Tensor, "object y x"], mask: Bool[Tensor, "object y x"]) -> Float[Tensor, "object"]:
-    """G = sum (2 i - n - 1) |I_i| / (n - 1) sum |I_i| over the n pixels of the segment, ascending (Lotz et al. 2004, eq. 6)."""
+    """G = sum (2 i - n - 1) |I_i| / (n - 1) sum |I_i|, ascending over n pixels (Lotz et al. 2004, eq. 6)."""
     value = torch.where(mask, image.abs(), -1.0).flatten(1).sort(1).values
     n = mask.flatten(1).sum(1, keepdim=True)
     value = value.clamp_min(0)

@@ -93,7 +93,7 @@ class Linear(Baseline):
     def distribution(self, x: Float[np.ndarray, "object feature"]) -> Distribution:
         from ..evaluation.distributions import Mixture
 
-        mean = self.model.predict(x)[:, None] if len(x) else np.zeros((0, 1))
+        mean = self.model.predict(x)[:, None]
         return Mixture(np.ones_like(mean), mean, np.full_like(mean, self.sigma))
 
     def describe(self) -> str:
@@ -144,11 +144,7 @@ class Neighbours(Baseline):
         return spread(votes, np.arange(votes.shape[1]), votes.shape[1], k)
 
     def distribution(self, x: Float[np.ndarray, "object feature"]) -> Distribution:
-        k = self.chosen["k"]
-        if len(x):
-            distance, index = self.near.kneighbors(self.scale.transform(x), k)
-        else:
-            distance, index = np.zeros((0, k)), np.zeros((0, k), int)
+        distance, index = self.near.kneighbors(self.scale.transform(x), self.chosen["k"])
         answer = self._vote(distance, index, self.chosen["weights"])
         return categorical(answer, self.target) if self.labels else self.kernel.density(answer)
 

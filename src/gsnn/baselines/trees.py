@@ -85,8 +85,6 @@ class Forest(Baseline):
 
     def _p(self, x: np.ndarray) -> Float[np.ndarray, "object class"]:
         trees = len(self.model.estimators_)  # an average over few trees never knows that a class is impossible
-        if len(x) == 0:
-            return np.zeros((0, len(self.target.classes)))
         return spread(
             self.model.predict_proba(_fill(x, self.medians)), self.model.classes_, len(self.target.classes), trees
         )
@@ -119,6 +117,10 @@ class Boosting(Baseline):
         self.iterations = iterations
 
     def tune(self, train: Table, valid: Table, seed: int) -> None:
+        self.known = np.isfinite(train.x).any(0)  # a column that training never shows cannot be binned
+        if not self.known.any():
+            self.known[:1], train = True, Table(np.zeros_like(train.x), train.y)
+        train, valid = (Table(t.x[:, self.known], t.y) for t in (train, valid))
         some = slice(None, None, max(1, len(valid.y) // 5000))
         part = Table(valid.x[some], valid.y[some])
         losses = ("log_loss",) if self.labels else ("absolute_error", "squared_error")
@@ -187,10 +189,10 @@ class Boosting(Baseline):
         return np.stack([np.quantile(r if len(r) else residual, LEVELS) for r in own])
 
     def distribution(self, x: Float[np.ndarray, "object feature"]) -> Distribution:
+        x = x[:, self.known]
         if self.labels:
-            p = self.model.predict_proba(x) if len(x) else np.zeros((0, len(self.model.classes_)))
-            return categorical(self._full(self.model, p), self.target)
-        point = self.model.predict(x) if len(x) else np.zeros(0)
+            return categorical(self._full(self.model, self.model.predict_proba(x)), self.target)
+        point = self.model.predict(x)
         return self.kernel.density(point[:, None] + self.residuals[self._bin(point)])
 
     def describe(self) -> str:
