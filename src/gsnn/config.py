@@ -186,7 +186,8 @@ def parse(model: Any, given: Mapping[str, Any], path: tuple[str | int, ...] = ()
     try:
         return model.model_validate_json(text, strict=True)
     except ValidationError as error:
-        first = error.errors()[0]
+        # a key that is not known says more than one that is missing: it is often the same key, misspelt
+        first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
         where = (*path, *_keys(given, first["loc"]))
         if first["type"] == "extra_forbidden":
             raise ConfigError(

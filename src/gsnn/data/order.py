@@ -1,8 +1,8 @@
 """The order of objects as a pure function of (seed, epoch, position): no list, no state, any place in O(1).
 
-A Feistel network over the next power of four, walked until it lands inside, is a bijection of 0..n-1 (Black & Rogaway 2002,
-"Ciphers with arbitrary finite domains"). Far-away data are read by blocks: blocks are permuted, then gathered into windows
-that fit the scratch, and rows are permuted inside a window.
+A Feistel network over the next power of four, walked until it lands inside, is a bijection of 0..n-1 (Black & Rogaway
+2002, "Ciphers with arbitrary finite domains"). Far-away data are read by blocks: blocks are permuted, then gathered
+into windows that fit the scratch, and rows are permuted inside a window.
 """
 
 from __future__ import annotations
@@ -113,17 +113,17 @@ class Order:
             return 0, self.n
         return int(self._start(np.array(window))), int(self._start(np.array(window + 1)))
 
-    def window_objects(self, window: int) -> Int64[np.ndarray, "k"]:
-        """The objects of a window in the order in which they are best read: block by block."""
+    def read(self, places: Int64[np.ndarray, "k"]) -> Int64[np.ndarray, "k"]:
+        """The objects at these places before rows are permuted inside their window: block by block, as best read."""
         if not self.window_blocks:
-            return np.arange(self.n)
-        places = np.arange(window * self.window_blocks, min((window + 1) * self.window_blocks, self._blocks))
-        blocks = np.sort(self._permute_blocks(places)) if self.shuffle else places
-        objects = (blocks[:, None] * self.block + np.arange(self.block)).ravel()
-        return objects[objects < self.n]
+            return places
+        short, lack = self._short
+        places = np.where(places >= (short + 1) * self.block - lack, places + lack, places)
+        blocks = places // self.block
+        return (self._permute_blocks(blocks) if self.shuffle else blocks) * self.block + places % self.block
 
     def slots(self, start: int, stop: int, window: int) -> Int64[np.ndarray, "k"]:
-        """Places within ``window_objects(window)`` of the positions start..stop-1, all of that window."""
+        """Places, counted from the start of the window, of the positions start..stop-1, all of that window."""
         first, last = self.bounds(window)
         inside = np.arange(start - first, stop - first)
         if not self.shuffle:
@@ -136,7 +136,6 @@ class Order:
         while start < stop:
             window = self.window_of(start)
             end = min(stop, self.bounds(window)[1])
-            slots = self.slots(start, end, window)
-            out.append(slots if not self.window_blocks else self.window_objects(window)[slots])
+            out.append(self.read(self.bounds(window)[0] + self.slots(start, end, window)))
             start = end
         return np.concatenate(out) if out else np.empty(0, np.int64)

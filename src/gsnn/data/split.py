@@ -1,23 +1,27 @@
 """Which objects are for training, validation and test: a function of the sky, of a group or of the object itself.
 
-The function has no salt: the same object falls on the same side in every survey and every run, so a network trained on one
-survey can be judged on another without having seen its test objects.
+The function has no salt: the same object falls on the same side in every survey and every run, so a network trained on
+one survey can be judged on another without having seen its test objects.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from jaxtyping import Float64, Int64
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..errors import ConfigError, GsnnError
-from .survey import HEALPIX, Survey, healpix
+from . import rows as row_lists
+from .survey import HEALPIX, Survey, as_text, healpix
 
 PARTS = ("train", "valid", "test")
+_KNOWN = {"train": 0, "training": 0, "valid": 1, "validation": 1, "val": 1, "test": 2, "testing": 2}
+_STEP_ARCSEC = 200  # half a sky pixel
 
 
 class SplitSettings(BaseModel):
@@ -60,23 +64,25 @@ class Split:
         }
 
 
-def uniform_of(keys: np.ndarray) -> Float64[np.ndarray, "n"]:
+def uniform_of(keys: Iterable[Any]) -> Float64[np.ndarray, "n"]:
     """A number in [0, 1) for each key (text or integer), by BLAKE2b: the published constant of every split."""
-    unique, where = np.unique(np.asarray(keys).astype(str), return_inverse=True)
-    words = [int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "little") for key in unique]
-    return (np.array(words, np.uint64) / 2.0**64)[where]
+    texts = [str(key) for key in keys]
+    words = {text: hashlib.blake2b(text.encode(), digest_size=8).digest() for text in set(texts)}
+    return np.frombuffer(b"".join(words[text] for text in texts), "<u8") / 2.0**64
 
 
-def assign(keys: np.ndarray, fractions: tuple[float, ...]) -> Int64[np.ndarray, "n"]:
+def assign(keys: Iterable[Any], fractions: tuple[float, ...]) -> Int64[np.ndarray, "n"]:
     """Part (0 train, 1 valid, 2 test) of each key."""
     return np.searchsorted(np.cumsum(fractions)[:-1], uniform_of(keys), side="right")
 
 
 def split(survey: Survey, settings: SplitSettings, rows: Int64[np.ndarray, "n"] | None = None) -> Split:
     """Divide ``rows`` (all, if None). Refuses fractions that the data cannot give."""
-    rows = np.arange(len(survey), dtype=np.int64) if rows is None else rows
+    rows = row_lists.arange(len(survey)) if rows is None else rows
     if len(rows) < 3:
-        raise GsnnError(f"{len(rows)} usable rows cannot be divided into training, validation and test; bring more data")
+        raise GsnnError(
+            f"{len(rows)} usable rows cannot be divided into training, validation and test; bring more data"
+        )
     asked = settings.fractions
     if min(asked) < 0 or not np.isclose(sum(asked), 1, atol=1e-6) or asked[0] == 0:
         raise ConfigError(
@@ -86,66 +92,103 @@ def split(survey: Survey, settings: SplitSettings, rows: Int64[np.ndarray, "n"] 
     sky = "ra" in survey.schema and "dec" in survey.schema
     if by == "auto":
         by = "column" if settings.column else "sky" if sky else "identity"
-    part = _parts(survey, rows, by, settings, sky)
-    dropped = 0
-    if settings.guard_arcsec:
-        if by != "sky":
-            raise ConfigError('guard_arcsec needs by = "sky"', ("data", "split", "guard_arcsec"))
-        near = (part == 2) & _near_border(survey, rows, part, settings)
-        dropped = int(near.sum())
-        part = np.where(near, -1, part)
-    result = Split(by, asked, *(rows[part == i] for i in range(3)), dropped)
+    if settings.guard_arcsec and by != "sky":
+        raise ConfigError('guard_arcsec needs by = "sky"', ("data", "split", "guard_arcsec"))
+    _check(survey, by, settings, sky)
+    part = row_lists.empty(len(rows), np.int8)  # 0 train, 1 valid, 2 test, -1 dropped by the guard
+    for some in row_lists.chunks(len(rows)):
+        part[some] = _parts(survey, rows[some], by, settings)
+    if by == "column":
+        _fill_absent(survey, rows, part, settings)
+    result = Split(by, asked, *(row_lists.where(rows, part, i) for i in range(3)), int((part == -1).sum()))
     if by != "column":
         for name, want, got in zip(PARTS, asked, result.realised):
             if want and got < want / 2:
+                guard = f" and {result.dropped} dropped by guard_arcsec" if result.dropped else ""
                 unit = {"sky": "sky pixels", "group": "groups", "identity": "objects"}[by]
                 raise GsnnError(
                     f"the split gives {got:.1%} of the {len(rows)} objects to {name!r} where {want:.0%} was asked: "
-                    f'too few {unit}; bring more data, change the fractions, or split by = "identity"'
+                    f'too few {unit}{guard}; bring more data, change the fractions, or split by = "identity"'
                 )
     return result
 
 
-def _parts(
-    survey: Survey, rows: np.ndarray, by: str, settings: SplitSettings, sky: bool
-) -> Int64[np.ndarray, "n"]:
-    path = ("data", "split", "column")
-    if by == "sky":
-        if not sky:
-            raise ConfigError(
-                'by = "sky" needs the columns ra and dec, which this survey lacks; use "identity" or "group"',
-                ("data", "split", "by"),
-            )
-        return assign(survey.take(rows, [HEALPIX])[HEALPIX], settings.fractions)
+def _check(survey: Survey, by: str, settings: SplitSettings, sky: bool) -> None:
+    if by == "sky" and not sky:
+        raise ConfigError(
+            'by = "sky" needs the columns ra and dec, which this survey lacks; use "identity" or "group"',
+            ("data", "split", "by"),
+        )
+    if by in ("group", "column"):
+        if settings.column is None:
+            raise ConfigError(f'by = "{by}" needs column = "..."', ("data", "split", "column"))
+        survey.schema.column(settings.column)
+
+
+def _parts(survey: Survey, rows: np.ndarray, by: str, settings: SplitSettings) -> Int64[np.ndarray, "n"]:
+    """Part of each row. An object without a position or a group goes by its id."""
     if by == "identity":
         return assign(survey.take(rows, ["id"])["id"], settings.fractions)
-    if settings.column is None:
-        raise ConfigError(f'by = "{by}" needs column = "..."', path)
-    survey.schema.column(settings.column)
-    values = survey.take(rows, [settings.column])[settings.column]
-    column = survey.schema[settings.column]
-    names = np.array([*column.classes, ""], object)[values] if column.kind == "label" else values.astype(str)
-    if by == "group":
-        return assign(names, settings.fractions)
-    known = {"train": 0, "training": 0, "valid": 1, "validation": 1, "val": 1, "test": 2, "testing": 2}
-    codes = np.array([known.get(str(name).lower(), -1) for name in names])
-    if not (codes == 0).any() or not (codes > 0).any():
-        raise ConfigError(f"column {settings.column!r} must say train, valid and test", path)
-    if not (codes == 1).any() or not (codes == 2).any():  # one part is missing: take it from the training rows
-        spare = assign(survey.take(rows, ["id"])["id"], settings.fractions)
-        absent = 1 if not (codes == 1).any() else 2
-        codes = np.where((codes == 0) & (spare == absent), absent, codes)
-    return codes
+    if by == "column":
+        return _named(_names(survey, rows, settings.column), settings.column)
+    keys = survey.take(rows, [HEALPIX])[HEALPIX].tolist() if by == "sky" else _names(survey, rows, settings.column)
+    missing = [i for i, key in enumerate(keys) if key in (-1, "")]
+    if missing:
+        for i, name in zip(missing, survey.take(rows[missing], ["id"])["id"]):
+            keys[i] = name
+    part = assign(keys, settings.fractions)
+    if settings.guard_arcsec:
+        test = np.flatnonzero(part == 2)
+        part[test[_near_border(survey, rows[test], settings)]] = -1
+    return part
 
 
-def _near_border(survey: Survey, rows: np.ndarray, part: np.ndarray, settings: SplitSettings) -> np.ndarray:
-    """Objects with sky of another part within the guard distance, looked for in 16 directions and two distances."""
+def _names(survey: Survey, rows: np.ndarray, name: str) -> list[str]:
+    """Values of a column as text, "" where missing; whole numbers without .0, so that surveys agree on them."""
+    values, column = survey.take(rows, [name])[name], survey.schema[name]
+    if column.kind == "label":
+        return [column.classes[code] if code >= 0 else "" for code in values]
+    return ["" if value is None or value != value else as_text(value) for value in values.tolist()]
+
+
+def _named(names: list[str], column: str) -> Int64[np.ndarray, "n"]:
+    strange = sorted({name for name in names if name.lower() not in _KNOWN})
+    if strange:
+        raise ConfigError(
+            f"column {column!r} says {strange[0]!r}, where train, valid or test is needed; "
+            "leave such objects out by [data] where",
+            ("data", "split", "column"),
+        )
+    return np.array([_KNOWN[name.lower()] for name in names])
+
+
+def _fill_absent(survey: Survey, rows: np.ndarray, part: np.ndarray, settings: SplitSettings) -> None:
+    """Where the column names no validation, or no test, take that part from the training rows."""
+    count = [int((part == i).sum()) for i in range(3)]
+    if not count[0] or not count[1] + count[2]:
+        raise ConfigError(f"column {settings.column!r} must say train, valid and test", ("data", "split", "column"))
+    absent = [i for i in (1, 2) if not count[i]]
+    for some in row_lists.chunks(len(rows) if absent else 0):
+        spare = assign(survey.take(rows[some], ["id"])["id"], settings.fractions)
+        part[some] = np.where((part[some] == 0) & (spare == absent[0]), absent[0], part[some])
+
+
+def _near_border(survey: Survey, rows: np.ndarray, settings: SplitSettings) -> np.ndarray:
+    """Test objects with sky of another part within the guard distance, looked for on circles a few arcminutes apart."""
     where = survey.take(rows, ["ra", "dec"])
     ra, dec, near = where["ra"], where["dec"], np.zeros(len(rows), bool)
-    for distance in (settings.guard_arcsec, settings.guard_arcsec / 2):
-        for angle in np.arange(16) * (np.pi / 8):
-            step = distance / 3600
-            new_dec = np.clip(dec + step * np.sin(angle), -90, 90)
-            new_ra = ra + step * np.cos(angle) / np.maximum(np.cos(np.radians(dec)), 1e-6)
-            near |= assign(healpix(new_ra, new_dec), settings.fractions) != part
-    return near
+    circles = max(2, int(np.ceil(settings.guard_arcsec / _STEP_ARCSEC)))
+    angles = max(32, int(np.ceil(2 * np.pi * settings.guard_arcsec / _STEP_ARCSEC)))
+    known = np.isfinite(ra) & np.isfinite(dec)
+    for radius in np.radians(settings.guard_arcsec / 3600) * np.arange(1, circles + 1) / circles:
+        for angle in np.arange(angles) * (2 * np.pi / angles):
+            near |= assign(healpix(*_moved(ra, dec, radius, angle)).tolist(), settings.fractions) != 2
+    return near & known
+
+
+def _moved(ra: np.ndarray, dec: np.ndarray, radius: float, angle: float) -> tuple[np.ndarray, np.ndarray]:
+    """Positions in degrees after a step of ``radius`` radians towards ``angle`` from north, on the sphere."""
+    d = np.radians(dec)
+    sine = np.clip(np.sin(d) * np.cos(radius) + np.cos(d) * np.sin(radius) * np.cos(angle), -1, 1)
+    turn = np.arctan2(np.sin(angle) * np.sin(radius) * np.cos(d), np.cos(radius) - np.sin(d) * sine)
+    return ra + np.degrees(turn), np.degrees(np.arcsin(sine))

@@ -1,7 +1,7 @@
 """Batches in an order that is a pure function of (seed, step).
 
-Decoded rows live in a bounded, memory-mapped scratch; batches are gathered from it by a prefetch thread. Resuming is asking
-for another step. Nothing here grows with the number of objects except the scratch, on disk.
+Decoded rows live in a bounded, memory-mapped scratch; batches are gathered from it by a prefetch thread. Resuming is
+asking for another step. Nothing here grows with the number of objects except the scratch, on disk.
 """
 
 from __future__ import annotations
@@ -22,10 +22,12 @@ from torch import Tensor
 
 from ..errors import GsnnError
 from .order import Order
+from .rows import scratch_folder
 from .survey import View
 
 Batch = dict[str, Tensor]
 _READ = 4096  # rows decoded at once
+_BLOCK = 64  # rows that are read together where not all fit the scratch
 
 
 class Scratch:
@@ -76,12 +78,12 @@ class Stream:
         probe = view.take(np.arange(1)).columns(self.names)
         self._specs = {name: (value.shape[1:], _dtype(value.dtype)) for name, value in probe.items()}
         row_bytes = sum(int(np.prod(shape, dtype=np.int64)) * t.itemsize for shape, t in self._specs.values()) + 8
-        self._block = min(64, self.objects)
+        self._block = min(_BLOCK, self.objects)
         fits = self.objects * row_bytes <= scratch_bytes
         blocks = max(scratch_bytes // 2 // row_bytes // self._block, 1)
         self._window_blocks = 0 if fits else int(blocks)
         self._slot_rows = self.objects if fits else self._window_blocks * self._block
-        parent = Path(scratch or os.environ.get("GSNN_SCRATCH") or tempfile.gettempdir())
+        parent = Path(scratch or scratch_folder())
         parent.mkdir(parents=True, exist_ok=True)
         self._folder = Path(tempfile.mkdtemp(prefix="gsnn-scratch-", dir=parent))
         specs = {**self._specs, "row": ((), np.dtype(np.int64))}
@@ -197,15 +199,16 @@ class Stream:
     def _fill(self, slot: int, tag: tuple[int, int], order: Order) -> None:
         if self._filled.get(slot) == tag:
             return
-        base, objects = slot * self._slot_rows, order.window_objects(tag[1])
-        for start in range(0, len(objects), _READ):
-            some = objects[start : start + _READ]
+        self._filled.pop(slot, None)  # a fill that fails midway must not pass for the window that was here before
+        base, (first, last) = slot * self._slot_rows, order.bounds(tag[1])
+        for start in range(first, last, _READ):
+            some = order.read(np.arange(start, min(start + _READ, last)))
             values = self.view.take(some).columns(self.names)
-            target = slice(base + start, base + start + len(some))
+            target = slice(base + start - first, base + start - first + len(some))
             for name, array in self._scratch.arrays.items():
                 array[target] = self.view.rows[some] if name == "row" else values[name]
             if self.progress and not self._window_blocks:
-                self.progress(start + len(some), len(objects))
+                self.progress(start + len(some), last)
         self._filled[slot] = tag
 
     def close(self) -> None:
@@ -228,9 +231,11 @@ class Stream:
 
 
 def _dtype(dtype: np.dtype) -> np.dtype:
-    """What a column is decoded to: bytes stay bytes, whole numbers int64, the rest float32 (positions float64 in tables)."""
-    if dtype == np.uint8 or dtype == np.int64:
+    """What a column is decoded to in a batch: bytes stay bytes, class indices int64, the rest float32."""
+    if dtype in (np.dtype(np.uint8), np.dtype(np.int64)):
         return dtype
-    if dtype == object:
-        raise GsnnError("text columns cannot be part of a batch; use them as labels, or leave them out of [data] inputs")
+    if dtype.kind == "O":
+        raise GsnnError(
+            "text columns cannot be part of a batch; use them as labels, or leave them out of [data] inputs"
+        )
     return np.dtype(np.float32)

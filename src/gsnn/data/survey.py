@@ -1,11 +1,13 @@
 """The survey store: the objects of one sky, a row each, in a Lance dataset, known only through ``Survey``.
 
-A survey is a folder with ``objects.lance`` (the rows, a checksum each, the schema in the metadata) and, where rows could not
-be used, ``quarantine.lance`` (id and reason). A row's number is its place, so it never changes as a survey grows.
+A survey is a folder with ``objects.lance`` (the rows, a checksum each, the schema in the metadata) and, where rows
+could not be used, ``quarantine.lance`` (id and reason). A row's number is its place, and stays as a survey grows.
 """
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import hashlib
 import os
 import shutil
@@ -20,12 +22,14 @@ import pyarrow.compute as pc
 from jaxtyping import Int64
 
 from ..errors import GsnnError
+from . import rows as row_lists
 from .schema import DENSE, Column, Schema
 from .source import QUARANTINE, Source
 
 CHECKSUM, ROW, HEALPIX = "checksum", "row", "healpix"
 NSIDE = 512  # one published constant: the same object falls into the same sky pixel in every survey
 _BLOCK_BYTES = 64 << 20
+_SEAL = b"gsnn.blake2b"  # key of the digest of the schema, in the metadata beside it
 
 
 def healpix(ra: np.ndarray, dec: np.ndarray) -> Int64[np.ndarray, "n"]:
@@ -83,12 +87,27 @@ def _lance() -> Any:
     return lance
 
 
-def _sentence(error: Exception) -> str:
+@contextlib.contextmanager
+def _reading(before: str, after: str = "") -> Iterator[None]:
+    """Whatever Lance raises on damaged files, a panic of its Rust included (a BaseException), as one sentence."""
+    try:
+        yield
+    except (GsnnError, KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:
+        raise GsnnError(f"{before} ({_sentence(error)}){after}") from error
+
+
+def _seal(schema: bytes) -> bytes:
+    return hashlib.blake2b(schema, digest_size=8).hexdigest().encode()
+
+
+def _sentence(error: BaseException) -> str:
     """Lance's own message without the address of the line of Rust that raised it."""
-    text = str(error).split(", /home/")[0].split(", /rust")[0]
+    text = str(error).split(", /home/")[0].split(", /rust")[0].split(", location:")[0][:300]
     for prefix in ("Invalid user input: ", "Schema error: ", "Error during planning: ", "LanceError(IO): "):
         text = text.replace(prefix, "")
-    return text.strip().rstrip(".")
+    return " ".join(text.split()).rstrip(".")
 
 
 @dataclass(frozen=True)
@@ -121,13 +140,15 @@ class Survey:
                 raise GsnnError(f"{path} exists and is not a survey, so it is not replaced; choose another --out")
         if len(source) == 0:
             raise GsnnError("the data hold no rows, so there is nothing to make a survey of")
-        staging = path.with_name(f".{path.name}.partial-{os.getpid()}")
+        staging, old = (path.with_name(f".{path.name}.{what}-{os.getpid()}") for what in ("partial", "old"))
+        _clear_leftovers(path)
         try:
             staging.mkdir(parents=True)
             _write(staging, source, seed, 0, progress)
             if path.exists():
-                shutil.rmtree(path)
+                path.rename(old)
             staging.rename(path)
+            shutil.rmtree(old, ignore_errors=True)
         except OSError as error:
             raise GsnnError(f"cannot write the survey {path}: {_sentence(error)}") from error
         finally:
@@ -140,15 +161,11 @@ class Survey:
         path = str(path)
         if not (Path(path) / "objects.lance").is_dir():
             raise GsnnError(f"{path} is not a survey; make one with `gsnn ingest PATH --out SURVEY`")
-        try:
-            schema = Schema.from_arrow(_lance().dataset(f"{path}/objects.lance").schema)
-        except GsnnError:
-            raise
-        except Exception as error:  # Lance raises OSError, ValueError and a Rust panic's BaseException alike
-            raise GsnnError(
-                f"the survey {path} is damaged ({_sentence(error)}); ingest its files again, "
-                "or restore the folder from a copy"
-            ) from error
+        with _reading(f"the survey {path} is damaged", "; ingest its files again, or restore the folder from a copy"):
+            stored = _lance().dataset(f"{path}/objects.lance").schema
+            schema = Schema.from_arrow(stored)
+            if stored.metadata.get(_SEAL) != _seal(stored.metadata[b"gsnn"]):
+                raise ValueError("its schema does not match its digest")
         return cls(path, schema)
 
     def append(self, source: Source, *, seed: int = 0, progress: Callable[[int, int], None] | None = None) -> Survey:
@@ -156,25 +173,38 @@ class Survey:
         difference = self.schema.difference(source.schema()) or source.schema().difference(self.schema)
         if difference:
             raise GsnnError(f"these data do not fit the survey {self.path}: {difference}")
-        _write(Path(self.path), source, seed, len(self), progress)
+        for mine in self.schema.of_kind("label"):
+            strange = [name for name in source.schema()[mine.name].classes if name not in mine.classes]
+            if strange:
+                raise GsnnError(
+                    f"these data do not fit the survey {self.path}: column {mine.name!r} has the class {strange[0]!r}, "
+                    f"which the survey does not know ({', '.join(mine.classes)}); ingest all files together"
+                )
+        try:
+            _write(Path(self.path), source, seed, len(Survey.open(self.path)), progress)
+        except OSError as error:
+            raise GsnnError(f"cannot append to the survey {self.path}: {_sentence(error)}") from error
         return Survey.open(self.path)
 
     # ------------------------------------------------------------------ reading
 
     @property
     def dataset(self) -> Any:
-        return _lance().dataset(f"{self.path}/objects.lance")
+        with _reading(f"cannot read the survey {self.path}"):
+            return _lance().dataset(f"{self.path}/objects.lance")
 
     def __len__(self) -> int:
-        return self.dataset.count_rows()
+        dataset = self.dataset
+        with _reading(f"cannot read the survey {self.path}"):
+            return dataset.count_rows()
 
     @property
     def digest(self) -> str:
         """16 hexadecimal digits that change with any row or column."""
-        table = self.dataset.scanner(columns=[CHECKSUM]).to_table()
         digest = hashlib.blake2b(self.schema.select(self._stored()).to_json().encode(), digest_size=8)
-        for chunk in table.column(0).chunks:
-            digest.update(chunk.to_numpy())
+        with _reading(f"cannot read the survey {self.path}"):
+            for batch in self.dataset.to_batches(columns=[CHECKSUM]):
+                digest.update(batch.column(0).to_numpy())
         return digest.hexdigest()
 
     def _stored(self) -> list[str]:
@@ -186,10 +216,8 @@ class Survey:
         for name, expression in expressions.items():
             if name in self.schema:
                 raise GsnnError(f"the derived column {name!r} exists in the survey already; give it another name")
-            try:
+            with _reading(f"cannot compute {name} = {expression!r}"):
                 probe = self.dataset.scanner(columns={name: expression}, limit=1).to_table()
-            except Exception as error:
-                raise GsnnError(f"cannot compute {name} = {expression!r}: {_sentence(error)}") from error
             if not (pa.types.is_floating(probe.schema[0].type) or pa.types.is_integer(probe.schema[0].type)):
                 raise GsnnError(f"{name} = {expression!r} gives {probe.schema[0].type}; a derived column is a number")
             schema = schema.with_column(Column(name, "scalar", dtype="float64", description=expression))
@@ -209,7 +237,9 @@ class Survey:
         names = dict(classes or {})
         strange = [key for key in names if key not in values]
         if strange:
-            raise GsnnError(f"[data] classes names {strange[0]!r}, which column {name!r} never holds: {', '.join(values)}")
+            raise GsnnError(
+                f"[data] classes names {strange[0]!r}, which column {name!r} never holds: {', '.join(values)}"
+            )
         mapped = tuple(dict.fromkeys(names.get(value, value) for value in (names or values)))
         mapped += tuple(value for value in values if names.get(value, value) not in mapped)
         mapping = {value: names.get(value, value) for value in values}
@@ -219,20 +249,21 @@ class Survey:
     def _values(self, name: str) -> tuple[str, ...]:
         table = self.dataset.scanner(columns={name: self.derived.get(name, f"`{name}`")}).to_table()
         values = pc.unique(table.column(0)).drop_null().to_pylist()
-        return tuple(_text(value) for value in sorted(values))
+        return tuple(as_text(value) for value in sorted(v for v in values if v == v and v != ""))
 
     def where(self, condition: str | None) -> Int64[np.ndarray, "n"]:
         """Row numbers for which an SQL condition holds (``mag < 20 and z > 0.1``); all without one."""
         if not condition:
-            return np.arange(len(self), dtype=np.int64)
-        try:
-            table = self.dataset.scanner(columns=[ROW], filter=condition).to_table()
-        except Exception as error:
-            raise GsnnError(f"cannot filter by {condition!r}: {_sentence(error)}") from error
-        return np.sort(table.column(ROW).to_numpy())
+            return row_lists.arange(len(self))
+        with _reading(f"cannot filter by {condition!r}"):
+            out, filled = row_lists.empty(self.dataset.count_rows(filter=condition)), 0
+            for batch in self.dataset.to_batches(columns=[ROW], filter=condition, scan_in_order=True):
+                out[filled : filled + batch.num_rows] = batch.column(0).to_numpy()
+                filled += batch.num_rows
+        return out
 
     def view(self, rows: Int64[np.ndarray, "n"] | None = None) -> View:
-        return View(self, np.arange(len(self), dtype=np.int64) if rows is None else rows)
+        return View(self, row_lists.arange(len(self)) if rows is None else rows)
 
     def take(self, rows: Int64[np.ndarray, "n"], names: Sequence[str]) -> dict[str, np.ndarray]:
         """Decoded columns of some rows, in that order."""
@@ -242,16 +273,12 @@ class Survey:
         rows = np.asarray(rows, dtype=np.int64)
         wanted = {name: self.derived.get(name, f"`{name}`") for name in names}
         plain = list(names) if not any(name in self.derived for name in names) else wanted
-        try:
+        help = f"; `gsnn survey {self.path} --verify` tells which rows are damaged"
+        with _reading(f"cannot read the survey {self.path}", help):
             if len(rows) and len(rows) == rows[-1] - rows[0] + 1 and (np.diff(rows) == 1).all():
                 table = self.dataset.scanner(columns=plain, offset=int(rows[0]), limit=len(rows)).to_table()
             else:
                 table = self.dataset.take(rows, columns=plain)
-        except Exception as error:
-            raise GsnnError(
-                f"cannot read the survey {self.path} ({_sentence(error)}); `gsnn survey {self.path} --verify` "
-                "tells which rows are damaged"
-            ) from error
         return {name: self._decode(name, table.column(name)) for name in names}
 
     def _decode(self, name: str, column: pa.ChunkedArray) -> np.ndarray:
@@ -261,13 +288,21 @@ class Survey:
             classes = list(self.schema[name].classes)
             if name in self.relabelled:
                 mapping = self.relabelled[name]
-                column = pa.array([None if v is None else mapping.get(_text(v)) for v in column.to_pylist()], pa.string())
+                column = pa.array(
+                    [None if v is None else mapping.get(as_text(v)) for v in column.to_pylist()], pa.string()
+                )
             codes = pc.index_in(column, pa.array(classes, pa.string()))
             return codes.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
         if kind in ("id", "text"):
             return np.array(column.to_pylist(), dtype=object)
         values = _numpy(column)
-        return values.reshape(len(values), *self.schema[name].shape) if name in self.schema else values
+        if name not in self.schema:
+            return values
+        if kind not in DENSE and not np.issubdtype(values.dtype, np.floating):
+            values = values.astype(
+                np.float64
+            )  # whole numbers too: one type, whether or not values are missing among them
+        return values.reshape(len(values), *self.schema[name].shape)
 
     # ------------------------------------------------------------------ trust
 
@@ -278,39 +313,52 @@ class Survey:
 
     def verify(self, progress: Callable[[int, int], None] | None = None) -> list[int]:
         """Row numbers whose values no longer match their checksum; a GsnnError where a file cannot be read at all."""
-        names, bad, total = self._stored(), [], len(self)
-        try:
-            for batch in self.dataset.to_batches(columns=[*names, CHECKSUM, ROW], batch_size=2048):
-                expected = batch.column(CHECKSUM).to_numpy()
-                wrong = checksums(batch, names) != expected
-                bad += batch.column(ROW).to_numpy()[wrong].tolist()
-                if progress and batch.num_rows:
-                    progress(int(batch.column(ROW)[-1].as_py()) + 1, total)
-        except Exception as error:
-            raise GsnnError(f"the survey {self.path} is damaged and cannot be read: {_sentence(error)}") from error
+        names, bad, total, done = self._stored(), [], len(self), 0
+        own = [CHECKSUM, ROW, *([HEALPIX] if HEALPIX in self.dataset.schema.names else [])]
+        with _reading(f"the survey {self.path} is damaged and cannot be read"):
+            for batch in self.dataset.to_batches(columns=[*names, *own], batch_size=2048, scan_in_order=True):
+                rows = np.arange(done, done + batch.num_rows)
+                wrong = checksums(batch, names) != _numpy(batch.column(CHECKSUM))
+                wrong |= _numpy(batch.column(ROW)) != rows
+                if HEALPIX in own:
+                    pixels = healpix(_numpy(batch.column("ra")), _numpy(batch.column("dec")))
+                    wrong |= _numpy(batch.column(HEALPIX)) != pixels
+                bad += rows[wrong].tolist()
+                done += batch.num_rows
+                if progress:
+                    progress(done, total)
         return bad
 
 
-def _text(value: Any) -> str:
+def as_text(value: Any) -> str:
     """A class value as text; whole floats without their .0."""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
-def _write(
-    folder: Path, source: Source, seed: int, first: int, progress: Callable[[int, int], None] | None
-) -> None:
+def _clear_leftovers(path: Path) -> None:
+    """Remove what a killed process left half-written beside ``path``."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.partial-*"):
+        process = left.name.rsplit("-", 1)[1]
+        if process.isdigit() and not Path(f"/proc/{process}").exists():
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _write(folder: Path, source: Source, seed: int, first: int, progress: Callable[[int, int], None] | None) -> None:
     schema, total = source.schema(), len(source)
     reserved = {ROW, CHECKSUM, HEALPIX} & set(schema)
     if reserved:
         raise GsnnError(f"the column name {min(reserved)!r} is GSNN's own; rename it in the data")
     sky = "ra" in schema and "dec" in schema
-    row_bytes = sum(np.dtype(c.dtype).itemsize * c.size for c in schema.columns if c.kind not in ("label", "text", "id"))
+    row_bytes = sum(
+        np.dtype(c.dtype).itemsize * c.size for c in schema.columns if c.kind not in ("label", "text", "id")
+    )
     block = int(np.clip(_BLOCK_BYTES // max(row_bytes, 1), 16, 1 << 16))
     extra = [pa.field(ROW, pa.int64()), pa.field(CHECKSUM, pa.int64())]
     extra += [pa.field(HEALPIX, pa.int64())] if sky else []
     stored = schema.arrow()
     for one in extra:
         stored = stored.append(one)
+    stored = stored.with_metadata({**stored.metadata, _SEAL: _seal(stored.metadata[b"gsnn"])})
     rejected: list[pa.RecordBatch] = []
 
     def batches() -> Iterator[pa.RecordBatch]:
@@ -375,7 +423,7 @@ class View:
         return self.survey.schema
 
     def columns(self, names: Sequence[str]) -> dict[str, np.ndarray]:
-        """Decoded values: images [n, band, y, x], scalars [n] (NaN = missing), labels [n] (class index, -1 = unknown)."""
+        """Decoded: images [n, band, y, x], scalars [n] (NaN = missing), labels [n] (class index, -1 = unknown)."""
         return self.survey.take(self.rows, names)
 
     def chunks(self, names: Sequence[str], size: int = 2048) -> Iterator[dict[str, np.ndarray]]:

@@ -155,7 +155,8 @@ class Whiten(Transform):
             raise ConfigError('"whiten" acts on tables of scalars; use "standardise" or "asinh" for images')
         self.standardise.fit(values)
         table = torch.nan_to_num(self.standardise(values), 0, 0, 0).double()
-        covariance = table.T @ table / len(table)
+        good = torch.isfinite(values).double()
+        covariance = table.T @ table / (good.T @ good).clamp(min=1)  # over the objects that have both columns
         power, axes = torch.linalg.eigh(covariance)
         self.matrix = (axes @ torch.diag(power.clamp(min=self.floor) ** -0.5) @ axes.T).float()
 
