@@ -72,7 +72,8 @@ def test_galaxy_zoo_folders() -> None:
     source = read(DATA / "galaxyzoo2_spirals", crop=212, size=64)
     schema = source.schema()
     assert len(source) == 1400
-    assert (schema["image"].shape, schema["image"].dtype, schema["image"].bands) == (
+    column = schema["image"]
+    assert (column.shape, column.dtype, column.bands) == (
         (3, 64, 64),
         "uint8",
         ("r", "g", "b"),
@@ -102,7 +103,7 @@ def test_fits_images_and_cube() -> None:
     "path", ["gwosc_events/O1_events.json", "sparc_rotmod/Rotmod_LTG.zip", "icecube/prometheus-events.db"]
 )
 def test_other_formats_are_refused_by_name(path: str) -> None:
-    with pytest.raises(GsnnError, match="JSON|zip archive|SQLite"):
+    with pytest.raises(GsnnError, match=r"JSON|zip archive|SQLite"):
         read(DATA / path)
 
 
