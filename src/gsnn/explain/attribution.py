@@ -38,14 +38,11 @@ class Question:
 
 def value(model: nn.Module, out: Float[Tensor, "object output"], chosen: Tensor) -> Float[Tensor, "object"]:
     """The number that is explained, of the network's output ``out``; ``chosen`` is the class predicted at first."""
-    objective = model.objective
     if any(c.kind == "label" for c in model.targets.columns):
         return out.gather(1, chosen[:, None])[:, 0]
-    if hasattr(objective, "explained"):
-        return objective.explained(out)
-    if getattr(objective, "components", 0):
-        log_weight, mean, _ = objective._parameters(out)  # the mean of a mixture: sum of weight times mean
-        return (log_weight.exp() * mean).sum(-1)[:, 0]
+    if getattr(model.objective, "components", 0):
+        log_weight, mean, _ = model.objective.mixture(out)
+        return (log_weight.exp() * mean).sum(-1)[:, 0]  # the mean of a mixture
     return out[:, 0]
 
 

@@ -46,15 +46,15 @@ class BasicBlock(nn.Module):
         self.bn1 = _norm(norm, channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
         self.bn2 = _norm(norm, channels)
-        self.act = activation(act)
+        self.act, self.stride = activation(act), stride
         self.downsample = None
         if stride > 1 or channels_in != channels:
-            self.downsample = nn.Sequential(
-                nn.Conv2d(channels_in, channels, 1, stride, bias=False), _norm(norm, channels)
-            )
+            self.downsample = nn.Sequential(nn.Conv2d(channels_in, channels, 1, bias=False), _norm(norm, channels))
 
     def forward(self, x: Float[Tensor, "object channel y x"]) -> Float[Tensor, "object channel2 y2 x2"]:
-        shortcut = x if self.downsample is None else self.downsample(x)
+        # A strided 1 x 1 convolution reads every second pixel; taken apart because PyTorch 2.13's bfloat16 kernel
+        # for it corrupts memory on a CPU (8 to 16 channels, channels_last, backward).
+        shortcut = x if self.downsample is None else self.downsample(x[..., :: self.stride, :: self.stride])
         x = self.act(self.bn1(self.conv1(x)))
         return self.act(self.bn2(self.conv2(x)) + shortcut)
 
