@@ -156,11 +156,16 @@ def check(spec: Any, kind: str, path: tuple[str | int, ...] = (), trust: bool = 
     spec = normalise(spec, path)
     part = resolve(spec["name"], kind, path, trust)
     for old, new in getattr(part, "renamed", {}).items():
+        if old in spec and new in spec:
+            raise ConfigError(f"is the old name of {new!r}, which is given too; leave one of them out", (*path, old))
         if old in spec:
             spec[new] = spec.pop(old)
     given = {key: value for key, value in spec.items() if key != "name"}
     parsed = parse(_arguments(part), given, path)
-    return {"name": spec["name"], **{name: getattr(parsed, name) for name in type(parsed).model_fields}}
+    checked = {"name": spec["name"], **{name: getattr(parsed, name) for name in type(parsed).model_fields}}
+    for name, nested in getattr(part, "parts", {}).items():  # arguments that are parts themselves
+        checked[name] = check(checked[name], nested, (*path, name), trust)
+    return checked
 
 
 def build(spec: Any, kind: str, *bound: Any, path: tuple[str | int, ...] = (), trust: bool = True) -> Any:

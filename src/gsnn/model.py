@@ -15,7 +15,7 @@ import tomli_w
 import torch
 from torch import Tensor, nn
 
-from .config import build
+from .config import build, check
 from .data.schema import Schema
 from .data.survey import View
 from .data.transforms import Transforms
@@ -32,6 +32,8 @@ class Model(nn.Module):
         super().__init__()
         self.inputs, self.targets, self.spec = inputs, targets, dict(spec)
         self.notes: dict[str, Any] = {}
+        for name, one in (spec.get("transforms") or {}).items():
+            check(one, "transform", ("data", "transforms", name), trust)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.transforms = Transforms(inputs, spec.get("transforms"))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 from .config import check, normalise, options, parse, resolve
 from .data.split import SplitSettings
 from .errors import ConfigError, GsnnError, suggest
+from .locate import locate
 from .training.settings import Train
 
 if TYPE_CHECKING:
@@ -132,32 +132,41 @@ class Study(Section):
         """Whether parts from outside GSNN may be imported."""
         return self._trust
 
-    def check_parts(self) -> None:
-        """Every named part exists, is of its kind, and accepts its arguments."""
-        trust = self.trust
-        check(self.network, "model", ("model",), trust)
-        check(self.objective, "objective", ("objective",), trust)
-        if not is_path(self.data.source):
-            spec = normalise(self.data.source, ("data", "source"))
+    def check_parts(self) -> dict[str, Any]:
+        """Every named part exists, is of its kind, and accepts its arguments. The tables with these parts, all arguments
+        resolved."""
+        trust, data = self.trust, self.data
+
+        def each(specs: tuple[str | Spec, ...], kind: str, *path: str) -> list[Spec]:
+            return [check(one, kind, (*path, i), trust) for i, one in enumerate(specs)]
+
+        source: str | Spec = data.source
+        if not is_path(source):
+            spec = normalise(source, ("data", "source"))
             if "path" in options(resolve(spec["name"], "source", ("data", "source"), trust)):
                 spec.setdefault("path", "")  # a reader whose files come by --data
-            check(spec, "source", ("data", "source"), trust)
-        for i, one in enumerate(self.data.augment):
-            check(one, "augment", ("data", "augment", i), trust)
-        for key, one in self.data.transforms.items():
-            check(one, "transform", ("data", "transforms", key), trust)
-        for i, one in enumerate(self.evaluate.baselines):
-            check(one, "baseline", ("evaluate", "baselines", i), trust)
-        for i, one in enumerate(self.explain.methods):
-            check(one, "explainer", ("explain", "methods", i), trust)
+            source = check(spec, "source", ("data", "source"), trust)
+        weights = {key: self.model[key] for key in ("weights",) if key in self.model}
+        places = {key: ("data", "transforms", key) for key in data.transforms}
+        return {
+            "model": {**check(self.network, "model", ("model",), trust), **weights},
+            "objective": check(self.objective, "objective", ("objective",), trust),
+            "data": {
+                "source": source,
+                "augment": each(data.augment, "augment", "data", "augment"),
+                "transforms": {k: check(data.transforms[k], "transform", place, trust) for k, place in places.items()},
+            },
+            "evaluate": {"baselines": each(self.evaluate.baselines, "baseline", "evaluate", "baselines")},
+            "explain": {"methods": each(self.explain.methods, "explainer", "explain", "methods")},
+        }
 
     def to_dict(self, *, defaults: bool = False) -> dict[str, Any]:
         """Plain values for TOML; with ``defaults`` every value as resolved, the parts' own included."""
         table = self.model_dump(mode="json", by_alias=True, exclude_defaults=not defaults)
         table.setdefault("schema", 1)
         if defaults:
-            table["model"] = {**self.model, **check(self.network, "model")}
-            table["objective"] = check(self.objective, "objective")
+            for section, parts in self.check_parts().items():
+                table[section] = parts if section in ("model", "objective") else {**table[section], **parts}
         return json.loads(json.dumps(_without_none(table)))
 
     def to_toml(self, *, defaults: bool = False) -> str:
@@ -172,8 +181,11 @@ class Study(Section):
 
     @property
     def digest(self) -> str:
-        """8 hexadecimal digits of all that changes the answer."""
-        return hashlib.blake2b(json.dumps(self.to_dict(), sort_keys=True).encode(), digest_size=4).hexdigest()
+        """8 hexadecimal digits of all that changes the answer, whether it is written down or a default."""
+        table = self.to_dict(defaults=True)
+        table["train"].pop("checkpoint_seconds", None)
+        table["data"].pop("obtain", None)
+        return hashlib.blake2b(json.dumps(table, sort_keys=True).encode(), digest_size=4).hexdigest()
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -262,32 +274,3 @@ def _pointed(path: Path, text: str, error: ConfigError) -> str:
     line, column, width = found
     source = text.splitlines()[line]
     return f"{path.name}:{line + 1} {error}\n  {source}\n  {' ' * column}{'^' * width}"
-
-
-def locate(text: str, path: tuple[str | int, ...]) -> tuple[int, int, int] | None:
-    """Line, column and width of the deepest key of ``path`` that stands in a TOML text (all counted from 0)."""
-    keys = [str(key) for key in path if not isinstance(key, int)]
-    table: list[str] = []
-    best: tuple[int, tuple[int, int, int]] | None = None
-    for number, line in enumerate(text.splitlines()):
-        header = re.match(r"\s*\[+\s*([^\]]+?)\s*\]+", line)
-        if header and "=" not in line.split("]")[0]:
-            table = [part.strip().strip("\"'") for part in header[1].split(".")]
-            if keys[: len(table)] == table and (best is None or len(table) > best[0]):
-                best = (len(table), (number, header.start(1), len(header[1])))
-            continue
-        pair = re.match(r"""\s*(["']?)([\w.-]+)\1\s*=""", line)
-        if not pair:
-            continue
-        here = [*table, *pair[2].split(".")]
-        if keys[: len(here)] != here:
-            continue
-        depth, place = len(here), (number, pair.start(2), len(pair[2]))
-        for key in keys[len(here) :]:  # inside an inline table
-            inner = re.search(rf"""[{{,\s]["']?({re.escape(key)})["']?\s*=""", line[pair.end() :])
-            if not inner:
-                break
-            depth, place = depth + 1, (number, pair.end() + inner.start(1), len(key))
-        if best is None or depth > best[0]:
-            best = (depth, place)
-    return best[1] if best else None

@@ -26,6 +26,8 @@ class Regress(Objective):
     component, in units of the target's spread.
     """
 
+    parts = {"transform": "transform"}
+
     def __init__(
         self,
         inputs: Schema,
@@ -59,7 +61,7 @@ class Regress(Objective):
                 raise ConfigError(f"the target {name!r} does not vary in the training part", ("data", "target"))
             self.transforms[name].fit(values[:, None])
 
-    def _parameters(self, out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def mixture(self, out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Log weights, means and sigmas [object, target, component] of the mixture, in transformed units."""
         raw = out.float().view(len(out), len(self.names), 3, self.components)
         log_weight = torch.log_softmax(raw[:, :, 0], -1)
@@ -74,7 +76,7 @@ class Regress(Objective):
             guess = out.float().view_as(y)
             loss = (guess - y).abs() if self.loss == "l1" else (guess - y) ** 2
             return {self.loss: ((loss * known).sum(), known.sum())}
-        log_weight, mean, sigma = self._parameters(out)
+        log_weight, mean, sigma = self.mixture(out)
         z = (y[..., None] - mean) / sigma
         log_density = torch.logsumexp(log_weight - 0.5 * z**2 - torch.log(sigma) - 0.5 * math.log(2 * math.pi), -1)
         return {"negative_log_likelihood": ((-log_density * known).sum(), known.sum())}
@@ -93,7 +95,7 @@ class Regress(Objective):
                 raw = out.double().view(len(out), -1)[:, i].cpu().numpy()
                 prediction[name] = Point(bijection.inverse(raw))
                 continue
-            log_weight, mean, sigma = (p[:, i].double().cpu() for p in self._parameters(out))
+            log_weight, mean, sigma = (p[:, i].double().cpu() for p in self.mixture(out))
             weight = torch.softmax(log_weight, -1).numpy()
             transform = self.transforms[name]
             if isinstance(
