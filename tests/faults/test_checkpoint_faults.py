@@ -5,14 +5,13 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
 
 from gsnn.errors import GsnnError
-from gsnn.training import checkpoint
+from gsnn.training import checkpoint, log
 
 FILES = ("tensors.safetensors", "state.json", "SHA256SUMS")
 
@@ -138,7 +137,7 @@ print(checkpoint.latest({str(tmp_path)!r}).step)
 
 
 TRAINING = """
-import sys, time
+import os, random, signal, sys, time
 sys.path.insert(0, {fakes!r})
 import torch
 torch.set_num_threads(1)
@@ -148,48 +147,44 @@ from gsnn.training.runtime import Runtime
 from gsnn.training.settings import Train
 from gsnn.training.trainer import fit
 from safetensors.torch import save_file
+import importlib.util
+if importlib.util.find_spec("tensorboard"):
+    import torch.utils.tensorboard  # once, before the forks
 
-class Slow(FakeStream):
-    def batches(self, start, stop):
-        for batch in super().batches(start, stop):
-            time.sleep(0.004)
-            yield batch
+settings = Train(epochs=10, batch=8, learning_rate=0.02, checkpoint_seconds=0.0, ema=0.9)
 
-settings = Train(epochs=20, batch=8, learning_rate=0.02, checkpoint_seconds=0.0, ema=0.9)
-folder = Path(sys.argv[1])
-model = FakeModel()
-print("ready", flush=True)
-fit(model, Slow(), FakeStream(seed=1), settings, folder, runtime=Runtime())
-save_file(model.state_dict(), folder / "final.safetensors")
+def training(folder):
+    child = os.fork()
+    if child == 0:
+        model = FakeModel()
+        fit(model, FakeStream(), FakeStream(seed=1), settings, folder, runtime=Runtime())
+        save_file(model.state_dict(), folder / "final.safetensors")
+        os._exit(0)
+    return child
+
+def steps(folder):
+    return max((int(p.name[5:]) for p in (folder / "checkpoints").glob("step-*")), default=0)
+
+whole, killed = Path(sys.argv[1]), Path(sys.argv[2])
+assert os.waitpid(training(whole), 0)[1] == 0
+for attempt in range(6):
+    child, reached = training(killed), steps(killed)
+    while steps(killed) < reached + 2:
+        time.sleep(0.001)
+    time.sleep(random.Random(attempt).uniform(0, 0.02))
+    os.kill(child, signal.SIGKILL)
+    assert os.waitpid(child, 0)[1] == signal.SIGKILL, "it ended before it was killed"
+assert os.waitpid(training(killed), 0)[1] == 0
 """
 
 
 def test_killed_again_and_again_it_ends_with_the_same_weights(tmp_path):
     """SIGKILL, which nothing can catch, at moments spread over steps, checkpoints and validations."""
     program = TRAINING.format(fakes=str(Path(__file__).parents[1] / "training"))
-
-    def start(folder):
-        folder.mkdir(exist_ok=True)
-        process = subprocess.Popen([sys.executable, "-c", program, str(folder)], stdout=subprocess.PIPE)
-        assert process.stdout.readline() == b"ready\n"
-        return process
-
-    whole = start(tmp_path / "whole")
-    reached = []
-    for attempt in range(20):
-        process = start(tmp_path / "killed")
-        if attempt < 4:
-            steps = 0
-            target = (reached[-1] if reached else 0) + 5 + 3 * attempt
-            while process.poll() is None and steps < target:
-                names = [p.name for p in (tmp_path / "killed" / "checkpoints").glob("step-*")]
-                steps = max((int(n[5:]) for n in names), default=0)
-                time.sleep(0.0007 * (attempt + 1))
-            process.kill()
-            reached.append(steps)
-        if process.wait() == 0:
-            break
-    assert whole.wait() == 0
-    assert len(set(reached)) == 4
-    final = [(tmp_path / name / "final.safetensors").read_bytes() for name in ("whole", "killed")]
+    folders = [tmp_path / "whole", tmp_path / "killed"]
+    subprocess.run([sys.executable, "-c", program, *map(str, folders)], check=True, timeout=300)
+    final = [(folder / "final.safetensors").read_bytes() for folder in folders]
     assert final[0] == final[1]
+    resumes = [e["step"] for e in log.read(folders[1]) if e["event"] == "resume"]
+    assert resumes == sorted(set(resumes))
+    assert len(resumes) >= 4

@@ -10,6 +10,7 @@ from training_fakes import FakeModel, FakeStream, same, weights
 
 from gsnn.errors import ConfigError, GsnnError
 from gsnn.training import checkpoint, log
+from gsnn.training.optim import rate
 from gsnn.training.runtime import Runtime
 from gsnn.training.settings import Train
 from gsnn.training.step import backward, evaluate
@@ -53,9 +54,9 @@ class Crashing:
 def test_the_loss_falls(tmp_path, optimizer, schedule):
     stream = FakeStream(objects=64)
     before = evaluate(FakeModel(), stream, CPU)["squared"]
-    rate = {"adamw": 0.05, "sgd": 0.02, "rmsprop": 0.01}[optimizer]
+    peak = {"adamw": 0.05, "sgd": 0.02, "rmsprop": 0.01}[optimizer]
     model, history = train(
-        tmp_path, FakeModel(dropout=0.0), stream, optimizer=optimizer, schedule=schedule, epochs=10, learning_rate=rate
+        tmp_path, FakeModel(dropout=0.0), stream, optimizer=optimizer, schedule=schedule, epochs=10, learning_rate=peak
     )
     assert evaluate(model, stream, CPU)["squared"] < 0.3 * before
     assert history.stopped == "finished"
@@ -180,7 +181,8 @@ def test_early_stopping_restores_the_best_weights(tmp_path):
         train(tmp_path / "none", patience=1)
 
 
-def test_the_average_is_what_is_validated_and_kept(tmp_path):
+@pytest.mark.parametrize("valid", [None, FakeStream(seed=1)])
+def test_the_average_is_what_is_validated_and_kept(tmp_path, valid):
     seen = []
 
     class Watched(FakeModel):
@@ -188,9 +190,8 @@ def test_the_average_is_what_is_validated_and_kept(tmp_path):
             super().after_step(step)
             seen.append((step, self.head.weight.detach().clone()))
 
-    torch.manual_seed(0)
     start = FakeModel().head.weight.detach().clone()
-    model, _ = train(tmp_path, Watched(), ema=0.5)
+    model, _ = train(tmp_path, Watched(), valid=valid, ema=0.5, epochs=1)
     average = start
     for step, value in seen:
         decay = min(0.5, (1 + step) / (10 + step))
@@ -252,6 +253,9 @@ def test_events_and_history_are_json(tmp_path):
         step
     )
     assert step["gradient_norm"] > 0
+    for event in told:
+        if event["event"] == "step":
+            assert event["learning_rate"] == rate(event["step"] - 1, 9, Train(**FAST))
 
 
 def test_augmentation_gets_the_epoch_and_training_leaves_the_global_random_state(tmp_path):

@@ -121,6 +121,7 @@ class _Fit:
             "seed": seed,
             "objects": train.objects,
             "steps_per_epoch": train.steps_per_epoch,
+            "stream": train.state() if hasattr(train, "state") else {},
             "weights": {name: list(value.shape) for name, value in model.state_dict().items()},
         }
         self.damaged: list[str] = []
