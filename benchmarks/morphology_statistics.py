@@ -1,4 +1,4 @@
-"""Morphological statistics side by side with statmorph: agreement on simulated galaxies, and objects a second.
+"""Morphological statistics side by side with statmorph: agreement on simulated galaxies, and objects a second of CPU.
 
     python benchmarks/morphology_statistics.py [--objects 120] [--out benchmarks/morphology_statistics.json]
 
@@ -81,10 +81,9 @@ def with_statmorph(images: np.ndarray, noise: float = 0.02) -> dict[str, np.ndar
 def compare(objects: int) -> dict[str, dict[str, float]]:
     images = galaxies(objects)
     matrix, names = statistics(images[:, None])
-    start = time.perf_counter()
+    start = time.process_time()
     theirs = with_statmorph(images)
-    elapsed = time.perf_counter() - start
-    result = {"seconds_statmorph": elapsed}
+    result = {"seconds_statmorph": time.process_time() - start}
     for name in PAIRS:
         mine = matrix[:, next(i for i, n in enumerate(names) if n in (name, f"{name}_0"))]
         good = np.isfinite(mine) & np.isfinite(theirs[name])
@@ -107,15 +106,14 @@ def main() -> None:
     theirs = options.objects / agreement.pop("seconds_statmorph")
     images = np.repeat(galaxies(256)[:, None], 3, 1)
     statistics(images[:32])
-    start, cpu = time.perf_counter(), time.process_time()
+    start = time.process_time()
     for _ in range(4):
         statistics(images)
-    wall, cpu = time.perf_counter() - start, time.process_time() - cpu
+    cpu = time.process_time() - start
     result = {
         "machine": f"{platform.machine()}, 1 thread, torch {torch.__version__}",
         "images": "64 x 64 pixels",
-        "objects_per_second_statmorph_1_band": round(theirs, 1),
-        "objects_per_second_gsnn_3_bands_and_their_mean": round(1024 / wall, 1),
+        "objects_per_cpu_second_statmorph_1_band": round(theirs, 1),
         "objects_per_cpu_second_gsnn_3_bands_and_their_mean": round(1024 / cpu, 1),
         "agreement": agreement,
     }
