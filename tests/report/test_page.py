@@ -206,3 +206,33 @@ def test_card_follows_the_study(runs, tmp_path):
     text = card.write(tmp_path).read_text()
     assert "license: cc0-1.0" in text
     assert "GSNN's default" not in text
+
+
+def places(value, path=()):
+    """The path of every entry of a JSON value, of lists the first."""
+    for key, item in (
+        value.items() if isinstance(value, dict) else enumerate(value[:1]) if isinstance(value, list) else ()
+    ):
+        yield (*path, key)
+        yield from places(item, (*path, key))
+
+
+@pytest.mark.parametrize("name", ["answer.json", "audit.json"])
+def test_any_entry_may_be_missing(name, runs, tmp_path, monkeypatch):
+    """Null or absent, no entry of the answer or the audit is needed for a page and a card."""
+    monkeypatch.setattr(page, "drawings", lambda parts, judged: {})  # drawings that fail are caught one by one
+    whole = json.loads((runs["table"] / name).read_text())
+    every = list(places(whole))
+    for path in every[:: max(1, len(every) // 60)]:
+        for null in (True, False):
+            value = json.loads(json.dumps(whole))
+            parent = value
+            for key in path[:-1]:
+                parent = parent[key]
+            if null:
+                parent[path[-1]] = None
+            else:
+                parent.pop(path[-1])
+            (tmp_path / name).write_text(json.dumps(value))
+            page.write(tmp_path)
+            card.write(tmp_path)

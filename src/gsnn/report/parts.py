@@ -84,7 +84,14 @@ def _table(path: Path) -> dict[str, Any]:
     value = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(value, dict):
         raise ValueError("not a table")
-    return value
+    return _known(value)
+
+
+def _known(value: Any) -> Any:
+    """``value`` without its nulls: what is null is absent."""
+    if isinstance(value, dict):
+        return {key: _known(item) for key, item in value.items() if item is not None}
+    return [_known(item) for item in value if item is not None] if isinstance(value, list) else value
 
 
 def _columns(path: Path) -> dict[str, ndarray]:

@@ -72,7 +72,7 @@ def plain(name: Any) -> str:
 def title(name: Any) -> str:
     """``plain`` with a capital first letter."""
     text = plain(name)
-    return text[:1].upper() + text[1:]
+    return text[:1].upper() + text[1:] if len(text) > 2 else text
 
 
 def slug(name: Any) -> str:
