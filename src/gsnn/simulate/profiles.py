@@ -131,7 +131,7 @@ def disc(
     x = (minor * (height * torch.sqrt(1 - cos_i**2) * (math.pi / 2))).abs_().clamp_(1e-2, -_NOTHING)
     fade = torch.exp(-x)
     sinh = 1 / fade
-    return plane**3 * x.mul_(2).div_(sinh.sub_(fade))
+    return (plane * plane).mul_(plane).mul_(x.mul_(2)).div_(sinh.sub_(fade))
 
 
 def knots(
