@@ -139,6 +139,14 @@ def close(iterator: Any) -> None:
         iterator.close()
 
 
+def seed_torch(seed: int, runtime: Runtime) -> None:
+    """Seed the generators that a step draws from (dropout). ``torch.manual_seed`` formats a stack trace each time."""
+    torch.default_generator.manual_seed(seed)
+    device = torch.device(runtime.device)
+    if device.type != "cpu":
+        getattr(torch, device.type).manual_seed(seed)
+
+
 def own_random_state(runtime: Runtime):
     """Within, torch may be seeded without a change to the numbers that the caller will draw."""
     device = torch.device(runtime.device)

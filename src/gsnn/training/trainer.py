@@ -26,7 +26,7 @@ from .energy import Meter, peak_memory_gb
 from .log import Log
 from .runtime import Runtime, resolve
 from .settings import Train
-from .step import Augment, Batch, close, evaluate, gradients, own_random_state, probe
+from .step import Augment, Batch, close, evaluate, gradients, own_random_state, probe, seed_torch
 
 PROBE_FROM = 200  # a training of fewer steps is not worth a probe of the precision: float32
 MAX_BAD_STEPS = 5  # steps in a row whose loss or gradient is not finite: each is skipped, then the training stops
@@ -172,7 +172,7 @@ class _Fit:
         self.data_wait += time.perf_counter() - waiting
         for group in self.optimizer.param_groups:
             group["lr"] = optim.rate(history.step, self.total, settings)
-        torch.manual_seed(rng.key(self.seed, "step", history.step))
+        seed_torch(rng.key(self.seed, "step", history.step), self.runtime)
         random = rng.Rng(self.seed, history.step // self.train.steps_per_epoch)
         try:
             loss = gradients(self.model, batch, random, settings, self.runtime, self.augment, self.optimizer)
