@@ -27,6 +27,7 @@ from .survey import View
 
 Batch = dict[str, Tensor]
 _READ = 4096  # rows decoded at once
+_AHEAD = 16  # batches whose places are found at once
 _BLOCK = 64  # rows that are read together where not all fit the scratch
 
 
@@ -93,6 +94,7 @@ class Stream:
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="gsnn-decode")
         self._loading: dict[tuple[int, int], Future[None]] = {}
         self._lock = threading.Lock()
+        self._ahead: tuple[tuple[int, int], int, int, np.ndarray] = ((-1, -1), 0, 0, np.empty(0, np.int64))
 
     def __len__(self) -> int:
         return self.steps_per_epoch
@@ -162,13 +164,22 @@ class Stream:
             end = min(stop, order.bounds(window)[1])
             base = self._load(epoch, window, order)
             mine = slice((self.rank - (start - first)) % self.ranks, None, self.ranks)
-            where = torch.from_numpy((order.slots(start, end, window) + base)[mine])
+            where = torch.from_numpy((self._slots(order, start, end, window) + base)[mine])
             # gathered at once: asking for the next window lets the loader write over this one
             pieces.append({name: tensor.index_select(0, where) for name, tensor in self._tensors.items()})
             start = end
         if len(pieces) == 1:
             return pieces[0]
         return {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
+
+    def _slots(self, order: Order, start: int, stop: int, window: int) -> np.ndarray:
+        """``order.slots`` of some batches at once, since a short array costs as much as a long one."""
+        tag, first, last, slots = self._ahead
+        if tag != (order.epoch, window) or not first <= start <= stop <= last:
+            first, last = start, min(max(start + _AHEAD * self.batch, stop), order.bounds(window)[1])
+            slots = order.slots(first, last, window)
+            self._ahead = (order.epoch, window), first, last, slots
+        return slots[start - first : stop - first]
 
     @property
     def _tensors(self) -> Batch:
