@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections import defaultdict
 from typing import Any
@@ -62,8 +63,12 @@ def read_hdf5(path: str, stem: str, key: str | None = None) -> Raw:
     except GsnnError:
         raise
     except Exception as error:
-        what = " ".join(str(error).split())[:160]
-        raise GsnnError(f"{path} is a damaged or truncated HDF5 file ({what}); copy or download it again") from error
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: str, why: object) -> GsnnError:
+    what = " ".join(str(why).split())[:160]
+    return GsnnError(f"{path} is a damaged or truncated HDF5 file ({what}); copy or download it again")
 
 
 def _datasets(file: Any, key: str | None, path: str) -> dict[str, tuple[int, ...]]:
@@ -117,7 +122,8 @@ def _fields(path: str, name: str, where: str, dataset: Any) -> list[Field]:
     import h5py
 
     dtype, shape = dataset.dtype, dataset.shape[1:]
-    unit = _attribute(dataset, "units") or _attribute(dataset, "unit")
+    _check_words(path, dataset)
+    unit = _attribute(path, dataset, "units") or _attribute(path, dataset, "unit")
     if dtype.names:
         if shape:
             return []
@@ -142,13 +148,57 @@ def _part(
     return [Field(name, stored(dtype), _taker(path, where, part), shape, unit=unit)]
 
 
-def _attribute(dataset: Any, name: str) -> str:
+def _attribute(path: str, dataset: Any, name: str) -> str:
     try:
-        value = dataset.attrs.get(name, "")
+        if name not in dataset.attrs:
+            return ""
+        _check_words(path, dataset.attrs.get_id(name))
+        value = dataset.attrs[name]
+    except GsnnError:
+        raise
     except Exception:  # an attribute that cannot be read only costs its unit
         return ""
     value = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
     return value.strip() if isinstance(value, str) and len(value) < 60 else ""
+
+
+def _check_words(path: str, one: Any) -> None:
+    """Refuse words of any length that libhdf5 2.0 would walk for ever or fill the memory for.
+
+    They lie in global heaps ("GCOL"; an object without a size never ends), and each cell holds a length, which may
+    announce 4 GiB, and a place in a heap. Layout: HDF5 file format specification 3.0, III.E. Compressed cells are not
+    looked at.
+    """
+    if one.dtype.kind != "O" and not any(one.dtype[part].kind == "O" for part in one.dtype.names or ()):
+        return
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        for start, count in _cells(one):
+            lengths = np.frombuffer(data[start : start + 16 * count], "<u4")[::4]
+            if lengths.max(initial=0) > len(data):
+                raise _damaged(path, f"a word of {lengths.max()} bytes")
+        start = -1
+        while (start := data.find(b"GCOL\x01", start + 1)) >= 0:
+            here, end = start + 16, start + int.from_bytes(data[start + 8 : start + 16], "little")
+            while here + 16 <= min(end, len(data)):
+                number = int.from_bytes(data[here : here + 2], "little")
+                length = int.from_bytes(data[here + 8 : here + 16], "little")
+                step = 16 + (length + 7) // 8 * 8 if number else length  # free space counts its own header
+                if step < 16 or here + step > end:
+                    raise _damaged(path, f"its words at byte {here}")
+                here += step
+
+
+def _cells(one: Any) -> list[tuple[int, int]]:
+    """Where the 16-byte cells of a dataset of words lie in the file (byte, number), if they lie there as they are."""
+    import h5py
+
+    if not isinstance(one, h5py.Dataset) or one.dtype.kind != "O" or one.compression or one.shuffle or one.fletcher32:
+        return []
+    if one.chunks is None:
+        start = one.id.get_offset()
+        return [] if start is None else [(int(start), int(one.size))]
+    chunks = [one.id.get_chunk_info(i) for i in range(one.id.get_num_chunks())]
+    return [(int(chunk.byte_offset), int(chunk.size) // 16) for chunk in chunks]
 
 
 def _taker(path: str, where: str, part: str | None) -> Any:
