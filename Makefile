@@ -8,7 +8,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # On the CPU build of torch the tests and the demo need no GPU packages; see the README for choosing a build of torch.
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: demo test lint docs real browser fuzz bench clean
+.PHONY: demo test test-real test-browser lint docs fuzz clean
 
 $(BIN)/gsnn: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -24,14 +24,20 @@ demo: $(BIN)/gsnn
 	$(BIN)/gsnn run morphology
 
 test: $(VENV)/tested
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 -m "not real and not browser and not slow"
+
+test-real: $(VENV)/tested
+	$(BIN)/python -m pytest -n 2 -m "real or slow"
+
+test-browser: $(VENV)/tested
+	$(BIN)/python -m pytest -m browser
 
 lint: $(VENV)/tested
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
 docs: $(VENV)/tested
-	$(BIN)/python -m pytest tests/test_documents.py --documents
+	$(BIN)/python -m pytest tests/documents
 
 fuzz: $(VENV)/tested
 	$(BIN)/python benchmarks/fuzz.py --seconds 600

@@ -247,7 +247,7 @@ def survey(
 ) -> None:
     """What is in a survey: a table, and one page of pictures."""
     from .data.survey import Survey
-    from .report.survey import describe
+    from .describe import describe
 
     opened = Survey.open(path)
     if verify:

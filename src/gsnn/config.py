@@ -174,6 +174,9 @@ def build(spec: Any, kind: str, *bound: Any, path: tuple[str | int, ...] = (), t
     part = resolve(checked.pop("name"), kind, path, trust)
     try:
         return part(*bound, **checked)
+    except ConfigError as error:
+        inside = error.path[: len(path)] == path or not path
+        raise ConfigError(error.message, error.path if inside else (*path, *error.path)) from error
     except GsnnError:
         raise
     except (ValueError, TypeError) as error:

@@ -16,7 +16,7 @@ _TOKEN = re.compile(
 
 
 def locate(text: str, path: Path) -> tuple[int, int, int] | None:
-    """Line, column and width of the deepest key or array element of ``path`` that stands in the text (counted from 0)."""
+    """Line, column and width of the deepest key or array element of ``path`` in the text, all counted from 0."""
     places = dict(_Places(text))
     for depth in range(len(path), 0, -1):
         if span := places.get(tuple(path[:depth])):

@@ -1,7 +1,7 @@
 """The thing that is trained, saved and used: native units in, distributions in native units out.
 
-A model folder holds ``model.safetensors`` (every weight and statistic) and ``model.toml`` (the schema of its inputs, the parts
-that rebuild it, versions). Nothing in it is executed; a network from outside GSNN is imported only with trust.
+A model folder holds ``model.safetensors`` (every weight and statistic) and ``model.toml`` (the schema of its inputs, the
+parts that rebuild it, versions). Nothing in it is executed; a network from outside GSNN is imported only with trust.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ from .errors import GsnnError
 from .evaluation.outliers import Outliers
 from .objectives.base import Batch, Prediction
 from .rng import Rng
+
+
+NETWORK = "objective.network."  # what the names of the network's own tensors begin with
 
 
 class Model(nn.Module):
@@ -102,10 +105,11 @@ class Model(nn.Module):
         try:
             about = tomllib.loads((folder / "model.toml").read_text())
             inputs, targets = Schema.from_dict(about["inputs"]), Schema.from_dict(about["targets"])
-            spec = about["spec"]
+            spec = {"transforms": {}, **about["spec"], "model": about["spec"]["model"]}
+            spec["objective"], spec["transforms"] = dict(spec["objective"]), dict(spec["transforms"])
         except FileNotFoundError:
             raise GsnnError(f"{folder} holds no trained model; train one with `gsnn train STUDY`") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise GsnnError(f"{folder}/model.toml is damaged ({error}); train again, or copy it anew") from error
         model = cls(inputs, targets, spec, trust=trust)
         load_weights(model, folder / "model.safetensors")
@@ -114,7 +118,11 @@ class Model(nn.Module):
 
 
 def load_weights(model: nn.Module, path: Path, *, partly: bool = False) -> list[str]:
-    """Copy a safetensors file into ``model``; with ``partly`` only tensors of the same name and shape, returning the others."""
+    """Copy a safetensors file into ``model``. Returns the names of the model's tensors that were left as they are.
+
+    With ``partly`` only tensors of the network, of the same name and shape, are copied: statistics of the inputs and of
+    the target, the temperature and the outliers are those of other data.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -125,6 +133,8 @@ def load_weights(model: nn.Module, path: Path, *, partly: bool = False) -> list[
     except (SafetensorError, OSError) as error:
         raise GsnnError(f"the weights {path} are damaged ({error}); train again, or copy the file anew") from error
     own = model.state_dict()
+    if partly:
+        tensors = {name: tensor for name, tensor in tensors.items() if name.startswith(NETWORK)}
     fitting = {name: tensor for name, tensor in tensors.items() if name in own and own[name].shape == tensor.shape}
     left = [name for name in own if name not in fitting]
     if (left or len(fitting) < len(tensors)) and not partly:

@@ -133,8 +133,7 @@ class Study(Section):
         return self._trust
 
     def check_parts(self) -> dict[str, Any]:
-        """Every named part exists, is of its kind, and accepts its arguments. The tables with these parts, all arguments
-        resolved."""
+        """Every named part exists, is of its kind, and accepts its arguments. Returns their tables as resolved."""
         trust, data = self.trust, self.data
 
         def each(specs: tuple[str | Spec, ...], kind: str, *path: str) -> list[Spec]:

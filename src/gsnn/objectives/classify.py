@@ -32,6 +32,8 @@ class Classify(Objective):
         class_weights: Literal["none", "balanced"] = "none",
         label_smoothing: float = 0.0,
     ):
+        if len(targets) != 1:
+            raise ConfigError(f"classify learns one label, not {' and '.join(targets) or 'none'}", ("data", "target"))
         (self.target,) = targets
         column = targets[self.target]
         if column.kind != "label":

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..config import build, normalise
 from ..data.schema import Schema
-from ..data.transforms import Standardise, TargetTransform
+from ..data.transforms import Standardise, TargetTransform, Transform
 from ..errors import ConfigError
 from .base import Batch, MakeNetwork, Objective, Prediction
 
@@ -21,8 +21,8 @@ from .base import Batch, MakeNetwork, Objective, Prediction
 class Regress(Objective):
     """Learn scalars. ``loss`` is "l1" or "l2" (a point), "gaussian" (Nix & Weigend 1994) or "mixture" (Bishop 1994).
 
-    Targets are transformed (``transform``, fitted on the training part) and predictions come back in native units with the
-    Jacobian of the transform. Objects whose target is missing weigh nothing. ``sigma_floor`` is the smallest width of a
+    Targets are transformed (``transform``, fitted on the training part) and predictions come back in native units with
+    the Jacobian of the transform. Objects whose target is missing weigh nothing. ``sigma_floor`` is the smallest width of a
     component, in units of the target's spread.
     """
 
@@ -51,6 +51,8 @@ class Regress(Objective):
         super().__init__(inputs, targets, make, len(targets) * max(3 * self.components, 1))
         spec, path = normalise(transform), ("objective", "transform")
         self.transforms = nn.ModuleDict({name: build(spec, "transform", 1, path=path) for name in targets})
+        if any(type(part).slope is Transform.slope for part in self.transforms.values()):
+            raise ConfigError(f"the transform {spec['name']!r} suits no target: it has no slope", path)
 
     def fit(self, train) -> None:
         columns = train.columns(self.names)

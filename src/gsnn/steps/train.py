@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,9 @@ from ..progress import Progress
 from ..rng import Rng, uniform
 from ..study import Study
 from ..training.runtime import Runtime, resolve
-from ..training.trainer import History, fit, probe
-from .data import Ground
+from ..training.step import probe
+from ..training.trainer import History, fit
+from .data import Ground, write_json
 
 
 class PermutedView(View):
@@ -77,10 +79,11 @@ def warm_start(model: Model, weights: Path) -> None:
     if candidate.parent.joinpath("model.toml").exists():
         load_weights(model, candidate, partly=True)
     else:
-        load = getattr(type(model.objective.network), "load_imagenet", None)
-        if load is None:
+        from ..models.resnet import ResNet, load_imagenet
+
+        if not isinstance(model.objective.network, ResNet):
             raise GsnnError(f"{weights} holds foreign weights, which only a resnet can start from")
-        load(model.objective.network, candidate)
+        load_imagenet(model.objective.network, candidate)
 
 
 def streams(study: Study, one: Ground, train: View, valid: View, seed: int, scratch: Path, progress: Progress):
@@ -112,6 +115,7 @@ def train_model(
         train, valid = (permuted(view, list(one.targets), seed) for view in (train, valid))
         if study.evaluate.control_epochs:
             settings = settings.model_copy(update={"epochs": min(settings.epochs, study.evaluate.control_epochs)})
+    folder.mkdir(parents=True, exist_ok=True)
     done = folder / "model" / "model.toml"
     if done.exists():
         model = Model.load(folder / "model", trust=study.trust)
@@ -124,8 +128,9 @@ def train_model(
 
     read, check = streams(study, one, train, valid, seed, folder / "scratch", progress)
     with read, check:
-        if runtime is None:
-            runtime = resolve_runtime(study, model, read, change if augmentations else None)
+        runtime = runtime or resolved_runtime(
+            folder / "runtime.json", study, model, read, change if augmentations else None
+        )
         history = fit(
             model, read, check, settings, folder, runtime=runtime, seed=seed,
             augment=change if augmentations else None, report=progress.training,
@@ -139,10 +144,17 @@ def train_model(
     return Trained(model, runtime, notes["history"])
 
 
-def resolve_runtime(study: Study, model: Model, stream: Stream, change: Any) -> Runtime:
+def resolved_runtime(path: Path, study: Study, model: Model, stream: Stream, change: Any) -> Runtime:
+    """The runtime of an interrupted training, or a new one by a probe; kept, so that going on repeats exactly."""
+    if path.is_file():
+        kept = Runtime(**json.loads(path.read_text()))
+        if kept.available():
+            return kept
     images = any(column.kind == "image" for column in model.inputs.columns)
     small = stream.objects * study.train.epochs < 20_000 and not images  # a table is trained before a probe would end
-    return resolve(study.train, None if small else probe(model, stream, study.train, change), channels_last=images)
+    runtime = resolve(study.train, None if small else probe(model, stream, study.train, change), channels_last=images)
+    write_json(path, runtime.to_dict())
+    return runtime
 
 
 def _finish(study: Study, one: Ground, model: Model, runtime: Runtime, folder: Path) -> None:
@@ -170,8 +182,6 @@ def _features(model: Model, view: View, runtime: Runtime) -> torch.Tensor:
 
 
 def _brief(history: History) -> dict[str, Any]:
-    from dataclasses import asdict
-
     brief = asdict(history)
     brief.pop("runtime", None)
     return brief
