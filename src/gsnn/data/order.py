@@ -8,6 +8,7 @@ into windows that fit the scratch, and rows are permuted inside a window.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Int64
@@ -44,14 +45,16 @@ class Permutation:
         if self.n < 2:
             return start.copy()
         half = np.uint64(((self.n - 1).bit_length() + 1) // 2)
-        salts = [key(self.seed, f"{self.purpose}/{r}", self.epoch) for r in range(_ROUNDS)]
-        with np.errstate(over="ignore"):
-            x = self._rounds(start.astype(np.uint64), half, salts, rounds)
-            outside = np.flatnonzero(x >= np.uint64(self.n))
-            while len(outside):  # cycle walking: on average less than three more rounds for every fourth position
-                x[outside] = self._rounds(x[outside], half, salts, rounds)
-                outside = outside[x[outside] >= np.uint64(self.n)]
+        x = self._rounds(start.astype(np.uint64), half, self._salts, rounds)
+        outside = np.flatnonzero(x >= np.uint64(self.n))
+        while len(outside):  # cycle walking: on average less than three more rounds for every fourth position
+            x[outside] = self._rounds(x[outside], half, self._salts, rounds)
+            outside = outside[x[outside] >= np.uint64(self.n)]
         return x.astype(np.int64)
+
+    @cached_property
+    def _salts(self) -> list[int]:
+        return [key(self.seed, f"{self.purpose}/{r}", self.epoch) for r in range(_ROUNDS)]
 
     @staticmethod
     def _rounds(x: np.ndarray, half: np.uint64, salts: list[int], rounds: range) -> np.ndarray:
@@ -90,14 +93,14 @@ class Order:
         full = np.minimum(window * self.window_blocks, self._blocks)
         return full * self.block - np.where(full > self._short[0], self._short[1], 0)
 
-    @property
+    @cached_property
     def _short(self) -> tuple[int, int]:
         """Where the last, short block stands in the order, and how many objects it lacks."""
         last = np.array([self._blocks - 1])
         place = self._permute_blocks.inverse(last) if self.shuffle else last
         return int(place[0]), self._blocks * self.block - self.n
 
-    @property
+    @cached_property
     def _permute_blocks(self) -> Permutation:
         return Permutation(self._blocks, self.seed, "blocks", self.epoch)
 
