@@ -1,6 +1,6 @@
 """Morphological statistics side by side with statmorph: agreement on simulated galaxies, and objects a second of CPU.
 
-    python benchmarks/morphology_statistics.py [--objects 120] [--out benchmarks/morphology_statistics.json]
+    python benchmarks/morphology_statistics.py [--objects 120] [--out benchmarks/results/morphology_statistics.json]
 
 Galaxies are Sersic profiles with spiral arms, clumps and a Gaussian point-spread function, made here with numpy.
 """
@@ -99,7 +99,7 @@ def compare(objects: int) -> dict[str, dict[str, float]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--objects", type=int, default=120)
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / f"{Path(__file__).stem}.json")
     options = parser.parse_args()
     torch.set_num_threads(1)
     agreement = compare(options.objects)

@@ -19,7 +19,7 @@ from .survey import Survey, View
 
 _DENSE_BYTES = 512 << 20  # images read at most
 MANY = 50  # columns that cost little (ids, labels) are looked at in this many times more rows
-SNR = re.compile(r"(.*_)?(snr|s_n|s2n|sn_ratio|signal_to_noise)(_.*)?", re.I)
+SNR = re.compile(r"(snr|s_n|s2n|sn_ratio|signal_to_noise)(_[a-z0-9]{1,2})?", re.I)
 
 
 @dataclass

@@ -59,7 +59,7 @@ def headline(
     """
     metric = metric or judged["headline_metric"]
     entry, n = judged["metrics"][metric], judged["n"]
-    name = LABELS.get(metric, metric)
+    name = LABELS.get(metric) or _of_class(metric)
     if target is not None and target.kind == "scalar" and metric in ("rmse", "mae", "medae", "bias", "r2"):
         name += f" of {target.name}"
     if entry["value"] is None:
@@ -86,6 +86,12 @@ def headline(
     above = "above" if gap["value"] > 0 else "below"
     clear = "" if entry["better"] == "high" else f" ({gap['verdict']}: low is good)"
     return f"{text}, {shown} {above} {rival} on the same {objects}{clear}"
+
+
+def _of_class(metric: str) -> str:
+    """``f1[pulsar]`` as "F1 of pulsar"."""
+    family, bracket, label = metric.rstrip("]").partition("[")
+    return f"{family.capitalize() if family == 'f1' else family} of {label}" if bracket else metric
 
 
 def _digits(entry: Mapping[str, Any]) -> int:

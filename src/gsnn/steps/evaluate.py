@@ -120,6 +120,7 @@ def judged(
             if headline not in verdict["metrics"]:
                 raise ConfigError(f"is not measured; {suggest(headline, verdict['metrics'])}", ("evaluate", "headline"))
             verdict["headline_metric"] = headline
+            verdict["metrics"] = {headline: verdict["metrics"][headline], **verdict["metrics"]}
     return verdicts
 
 

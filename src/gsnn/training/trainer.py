@@ -224,6 +224,7 @@ class _Fit:
         event = {
             "event": "step",
             "step": history.step,
+            "steps": self.total,
             "epoch": self._epoch(),
             "loss": (loss_sum - self.read_loss) / good if good else math.nan,
             "learning_rate": rate,
