@@ -203,7 +203,7 @@ def test_a_disk_that_fails_midway_does_not_leave_a_half_filled_window_behind(vie
     with stream_of(view, tmp_path, windowed=True, prefetch=0) as stream:
         good = [stream.gather(step) for step in range(len(stream))]
         stream.gather(0)
-        monkeypatch.setattr("gsnn.data.stream._READ", 16)
+        stream._read = 16
         reads, take = [], type(view.survey).take
 
         def fail(survey, rows, names):

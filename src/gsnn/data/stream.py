@@ -26,7 +26,7 @@ from .rows import scratch_folder
 from .survey import View
 
 Batch = dict[str, Tensor]
-_READ = 4096  # rows decoded at once
+_READ_BYTES = 6 << 20  # decoded at once: little enough for the cache, twice as fast as ten times more
 _AHEAD = 16  # batches whose places are found at once
 _BLOCK = 64  # rows that are read together where not all fit the scratch
 
@@ -79,6 +79,7 @@ class Stream:
         probe = view.take(np.arange(1)).columns(self.names)
         self._specs = {name: (value.shape[1:], _dtype(value.dtype)) for name, value in probe.items()}
         row_bytes = sum(int(np.prod(shape, dtype=np.int64)) * t.itemsize for shape, t in self._specs.values()) + 8
+        self._read = int(np.clip(_READ_BYTES // row_bytes, 64, 1 << 16))
         self._block = min(_BLOCK, self.objects)
         fits = self.objects * row_bytes <= scratch_bytes
         blocks = max(scratch_bytes // 2 // row_bytes // self._block, 1)
@@ -212,8 +213,8 @@ class Stream:
             return
         self._filled.pop(slot, None)  # a fill that fails midway must not pass for the window that was here before
         base, (first, last) = slot * self._slot_rows, order.bounds(tag[1])
-        for start in range(first, last, _READ):
-            some = order.read(np.arange(start, min(start + _READ, last)))
+        for start in range(first, last, self._read):
+            some = order.read(np.arange(start, min(start + self._read, last)))
             values = self.view.take(some).columns(self.names)
             target = slice(base + start - first, base + start - first + len(some))
             for name, array in self._scratch.arrays.items():
