@@ -15,8 +15,7 @@ from .config import build
 from .errors import GsnnError
 from .progress import STEPS
 from .rng import Rng
-from .steps.data import Ground, ground, source_for
-from .steps.explain import batch_of
+from .steps.data import Ground, batch_of, ground, source_for
 from .study import Study
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -43,8 +43,11 @@ def main() -> None:
         print(f"gsnn: {error}", file=sys.stderr)
         raise SystemExit(1) from None
     except KeyboardInterrupt:
-        print("\ngsnn: interrupted; type the same line again to go on from here", file=sys.stderr)
-        raise SystemExit(130) from None
+        _interrupted()
+    except SystemExit as stop:
+        if isinstance(getattr(stop.__context__, "__cause__", None), KeyboardInterrupt):
+            _interrupted()  # typer has caught it and made an exit of it
+        raise
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
@@ -52,6 +55,11 @@ def main() -> None:
         where = f" {error.filename}" if error.filename else ""
         print(f"gsnn: cannot use{where}: {error.strerror or error}", file=sys.stderr)
         raise SystemExit(1) from None
+
+
+def _interrupted() -> NoReturn:
+    print("\ngsnn: interrupted; type the same line again to go on from here", file=sys.stderr)
+    raise SystemExit(130) from None
 
 
 def _progress() -> Progress:

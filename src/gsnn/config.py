@@ -15,7 +15,7 @@ from typing import Any, get_type_hints
 
 from .errors import ConfigError, GsnnError, suggest
 
-# kind -> short name -> where it lives. Installed packages add theirs by an entry point of the group "gsnn" named "kind.name".
+# kind -> short name -> where it lives. Installed packages add theirs by an entry point "kind.name" of the group "gsnn".
 PARTS: dict[str, dict[str, str]] = {
     "source": {
         "galaxies": "gsnn.simulate.galaxies:Galaxies",

@@ -1,7 +1,7 @@
 """The thing that is trained, saved and used: native units in, distributions in native units out.
 
-A model folder holds ``model.safetensors`` (every weight and statistic) and ``model.toml`` (the schema of its inputs, the
-parts that rebuild it, versions). Nothing in it is executed; a network from outside GSNN is imported only with trust.
+A model folder holds ``model.safetensors`` (every weight and statistic) and ``model.toml`` (the schema of its inputs,
+the parts that rebuild it, versions). Nothing in it is executed; a network from outside GSNN is imported only with trust.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from .errors import GsnnError
 from .evaluation.outliers import Outliers
 from .objectives.base import Batch, Prediction
 from .rng import Rng
-
 
 NETWORK = "objective.network."  # what the names of the network's own tensors begin with
 

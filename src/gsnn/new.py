@@ -103,7 +103,7 @@ def infer_study(data: str, target: str) -> str:
     ]
     if not images and len(scalars) > 1:
         lines += [
-            "# beware: a column that was measured after the answer was known gives it away; take such ones out of inputs"
+            "# beware: a column that was measured after the answer was known gives it away; take it out of inputs"
         ]
     lines += ["# split by sky where there are positions, else by object; a group column is split whole:"]
     lines += ['# split   = { by = "group", column = "..." }']

@@ -6,7 +6,6 @@ import contextlib
 import fcntl
 import hashlib
 import json
-import os
 import platform
 import tomllib
 from collections.abc import Iterator
@@ -54,7 +53,10 @@ class Run:
     def answer(self) -> dict[str, Any]:
         """What answer.json says, {} before the run is finished."""
         path = self.path / "answer.json"
-        return json.loads(path.read_text()) if path.is_file() else {}
+        try:
+            return json.loads(path.read_text()) if path.is_file() else {}
+        except ValueError as error:
+            raise GsnnError(f"{path} is damaged ({error}); remove it and run the study again: it goes on") from error
 
     @property
     def report(self) -> Path:
@@ -135,7 +137,7 @@ def run(
     progress = default() if progress is None else progress
     if seeds < 1:
         raise GsnnError(f"--seeds {seeds} must be at least 1")
-    folder, resolved = place(study, data, out, seed, seeds)
+    folder, _ = place(study, data, out, seed, seeds)
     with locked(folder):
         one_run = Run(folder, trust=study.trust)
         done = one_run.answer
@@ -261,12 +263,21 @@ class Walk:
 
     def train(self, only: bool) -> None:
         from .report.page import write
-        from .steps.train import train_model
+        from .steps.train import expected, train_model
+        from .training.energy import peak_memory_gb
 
         fits = self.folder / "fits"
         self.progress.step(3, self._architecture())
+        networks = 1 if only else self.seeds
         self.progress.step(4, f"{self.study.train.epochs} epochs of {len(self.one.train):,} objects")
-        fit = dict(progress=self.progress)
+        if not (fits / "main" / "model" / "model.toml").exists():
+            seconds, scratch = expected(self.study, self.one, self.seed)
+            more = f", times {networks} seeds" if networks > 1 else ""
+            self.progress.say(
+                f"expected: about {duration(seconds)}{more}; {scratch:.2g} GB of scratch, "
+                f"{peak_memory_gb() + 0.3:.1f} GB of memory"
+            )
+        fit = {"progress": self.progress}
         self.main = train_model(self.study, self.one, fits / "main", seed=self.seed, **fit)
         self.clock.lap("train")
         write(self.folder)
@@ -368,12 +379,3 @@ class Walk:
         write_card(self.folder)
         write(self.folder)
         self.progress.say(f"done in {duration(sum(self.clock.seconds.values()))}")
-
-
-def expected(study: Study, one: Ground, samples_per_s: float) -> str:
-    """The preview's estimate of the time that training will take."""
-    return duration(study.train.epochs * len(one.train) / max(samples_per_s, 1e-9))
-
-
-def environment() -> dict[str, Any]:
-    return {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count()}

@@ -56,8 +56,8 @@ class _Opened:
 def predict(run: Run, data: Any, out: str | Path | None = None, progress: Progress | None = None) -> pa.Table:
     """Predictions for every row of ``data``: id, prediction, probabilities or quantiles, flag.
 
-    Rows that could not be read are answered too: no prediction, and the reason as the flag. With ``out`` a Parquet file is
-    written piece by piece and appears when it is whole.
+    Rows that could not be read are answered too: no prediction, and the reason as the flag. With ``out`` a Parquet
+    file is written piece by piece and appears when it is whole.
     """
     progress = progress or Progress()
     model = run.model

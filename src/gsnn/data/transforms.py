@@ -1,7 +1,7 @@
 """From native units to what a network likes, and back. Statistics are buffers, saved with the network.
 
-A transform sees all values of one column ([object, ...]) or, for the table of scalars, [object, column]; it is fitted on training
-rows only and applied in float32. Missing values (NaN, infinities) become 0, which after standardising is the mean.
+A transform sees all values of one column ([object, ...]) or, for the table of scalars, [object, column]; it is fitted on
+training rows only and applied in float32. Missing values (NaN, infinities) become 0, which after standardising is the mean.
 """
 
 from __future__ import annotations
@@ -78,8 +78,11 @@ class Standardise(Transform):
 
 
 class Asinh(Transform):
-    """Per-band inverse hyperbolic sine of flux over ``softening`` times the sky noise, then standardised (Lupton, Gunn & Szalay
-    1999, AJ 118, 1406): linear in the noise, logarithmic in the light. The sky noise is the scaled median absolute deviation."""
+    """Per-band inverse hyperbolic sine of flux over ``softening`` times the sky noise, then standardised.
+
+    Linear in the noise, logarithmic in the light (Lupton, Gunn & Szalay 1999, AJ 118, 1406). The sky noise is the scaled
+    median absolute deviation.
+    """
 
     def __init__(self, bands: int = 1, *, softening: float = 3.0):
         super().__init__()
@@ -142,7 +145,7 @@ class Log(Transform):
 
 
 class Whiten(Transform):
-    """Rotation and scaling to unit covariance (ZCA): magnitudes that move together become their mean and their colours."""
+    """Rotation and scaling to unit covariance (ZCA): magnitudes that move together become their mean and colours."""
 
     def __init__(self, bands: int = 1, *, floor: float = 1e-4):
         super().__init__()

@@ -1,7 +1,7 @@
 """Objects unlike any that the network was trained on: the Mahalanobis distance in the space of its features.
 
-After Lee et al. (2018, arXiv:1807.03888), with one Gaussian for all classes; an object further out than all but one in a
-thousand of the validation objects is flagged.
+After Lee et al. (2018, arXiv:1807.03888), with one Gaussian for all classes; an object further out than all but one in
+a thousand of the validation objects is flagged.
 """
 
 from __future__ import annotations

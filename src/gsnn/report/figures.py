@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Num
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter
 from numpy import ndarray
 
@@ -154,7 +154,7 @@ def coverage(points: Sequence[Mapping[str, float]]) -> Drawing:
     return Drawing(f, {"nominal": _list(nominal), "empirical": _list(empirical)}, alt)
 
 
-def confusion(classes: Sequence[str], matrix: Float[ndarray, "truth prediction"]) -> Drawing:
+def confusion(classes: Sequence[str], matrix: Num[ndarray, "truth prediction"]) -> Drawing:
     """The confusion matrix: shade is the share of the true class, text is the number of objects."""
     counts = np.asarray(matrix, float)
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from io import BytesIO
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Num, UInt8
 from numpy import ndarray
 
 # Bands from blue to red, for choosing which three become blue, green and red.
@@ -28,7 +28,7 @@ def colour_bands(bands: Sequence[str], count: int) -> tuple[int, int, int]:
 
 
 def thumbnail(
-    image: Float[ndarray, "*object band y x"],
+    image: Num[ndarray, "*object band y x"],
     bands: Sequence[str] = (),
     softening: float = 8.0,
     percentile: float = 99.5,

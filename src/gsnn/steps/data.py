@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from ..config import build, normalise, options, resolve
 from ..data.schema import Schema
@@ -95,7 +96,7 @@ def source_for(study: Study, data: Any = None) -> Any:
 def shaped(study: Study, survey: Survey, *, target: bool = True) -> Survey:
     """The survey with the study's derived columns and, if ``target``, its classes."""
     wanted = study.data.derive
-    used = {name for name in study.data.inputs} | ({*study.targets} if target else set())
+    used = set(study.data.inputs) | ({*study.targets} if target else set())
     survey = survey.derive({k: v for k, v in wanted.items() if target or k in used})
     if target and resolve(study.objective["name"], "objective", trust=study.trust).target_kind == "label":
         for name in study.targets:
@@ -186,6 +187,13 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return value.tolist()
     return str(value)
+
+
+def batch_of(view: View, names: list[str]) -> dict[str, torch.Tensor]:
+    """A small view as one batch."""
+    columns = view.columns(names)
+    out = {n: torch.tensor(v if v.dtype in (np.uint8, np.int64) else v.astype(np.float32)) for n, v in columns.items()}
+    return {**out, "row": torch.tensor(view.rows)}
 
 
 def preview(one: Ground, count: int = 8) -> Iterator[tuple[np.ndarray, str]]:

@@ -16,7 +16,7 @@ from ..progress import Progress
 from ..report.images import thumbnail
 from ..rng import uniform
 from ..study import Study
-from .data import Ground
+from .data import Ground, batch_of
 from .train import Trained
 
 
@@ -55,13 +55,6 @@ def examples_file(path: Path, one: Ground, view: View, prediction: Distribution,
     if images is not None:
         arrays["images"] = images
     np.savez_compressed(path, **arrays)
-
-
-def batch_of(view: View, names: list[str]) -> dict[str, torch.Tensor]:
-    """A small view as one batch."""
-    columns = view.columns(names)
-    out = {n: torch.tensor(v if v.dtype in (np.uint8, np.int64) else v.astype(np.float32)) for n, v in columns.items()}
-    return {**out, "row": torch.tensor(view.rows)}
 
 
 def explain(

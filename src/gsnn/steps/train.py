@@ -1,8 +1,9 @@
-"""Steps 3 and 4: build the network, fit it, and keep with it what its use needs (temperature, outliers, seen objects)."""
+"""Steps 3 and 4: build the network, fit it, and keep what its use needs (temperature, outliers, seen objects)."""
 
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from ..study import Study
 from ..training.runtime import Runtime, resolve
 from ..training.step import probe
 from ..training.trainer import History, fit
-from .data import Ground, write_json
+from .data import Ground, batch_of, write_json
 
 
 class PermutedView(View):
@@ -49,6 +50,21 @@ def permuted(view: View, targets: list[str], seed: int) -> PermutedView:
     """The view with its targets dealt out anew."""
     order = np.argsort(uniform(seed, "permute", torch.as_tensor(view.rows))[:, 0].numpy(), kind="stable")
     return PermutedView(view.survey, view.rows, view.rows[order], targets)
+
+
+def expected(study: Study, one: Ground, seed: int) -> tuple[float, float]:
+    """Seconds of training by the pace of a first step in float32, and gigabytes of scratch."""
+    batch = batch_of(one.train.take(np.arange(min(len(one.train), study.train.batch))), one.names)
+    model = new_model(study, one, one.train.take(np.arange(min(len(one.train), 256))), seed).train()
+    paces = []
+    for _ in range(2):  # the first one also warms up
+        start = time.perf_counter()
+        sum(s / w.clamp(min=1) for s, w in model.terms(batch, Rng(seed)).values()).backward()
+        paces.append(time.perf_counter() - start)
+    bytes_each = sum(value[0].numel() * value.element_size() for value in batch.values())
+    objects = len(one.train) + len(one.valid)
+    scratch = min(bytes_each * objects / 1e9, study.data.scratch_gb)
+    return min(paces) * study.train.epochs * len(one.train) / len(batch["row"]), scratch
 
 
 @dataclass
