@@ -1,7 +1,8 @@
 """The thing that is trained, saved and used: native units in, distributions in native units out.
 
 A model folder holds ``model.safetensors`` (every weight and statistic) and ``model.toml`` (the schema of its inputs,
-the parts that rebuild it, versions). Nothing in it is executed; a network from outside GSNN is imported only with trust.
+the parts that rebuild it, versions). Nothing in it is executed; a network from outside GSNN is imported only with
+trust.
 """
 
 from __future__ import annotations

@@ -250,7 +250,7 @@ class Walk:
             self.audit = json.loads(path.read_text())
         else:
             inputs, targets = list(self.one.inputs), list(self.one.targets)
-            self.audit = audit(survey=self.one.survey, split=self.one.split, inputs=inputs, targets=targets)
+            self.audit = audit(self.one.survey, self.one.split, inputs, targets, by=list(self.one.covariates))
             write_json(path, self.audit)
         for finding in self.audit["findings"]:
             if finding["level"] != "ok":

@@ -1,7 +1,8 @@
 """From native units to what a network likes, and back. Statistics are buffers, saved with the network.
 
-A transform sees all values of one column ([object, ...]) or, for the table of scalars, [object, column]; it is fitted on
-training rows only and applied in float32. Missing values (NaN, infinities) become 0, which after standardising is the mean.
+A transform sees all values of one column ([object, ...]) or, for the table of scalars, [object, column]; it is fitted
+on training rows only and applied in float32. Missing values (NaN, infinities) become 0, which after standardising is
+the mean.
 """
 
 from __future__ import annotations
@@ -80,8 +81,8 @@ class Standardise(Transform):
 class Asinh(Transform):
     """Per-band inverse hyperbolic sine of flux over ``softening`` times the sky noise, then standardised.
 
-    Linear in the noise, logarithmic in the light (Lupton, Gunn & Szalay 1999, AJ 118, 1406). The sky noise is the scaled
-    median absolute deviation.
+    Linear in the noise, logarithmic in the light (Lupton, Gunn & Szalay 1999, AJ 118, 1406). The sky noise is the
+    scaled median absolute deviation.
     """
 
     def __init__(self, bands: int = 1, *, softening: float = 3.0):

@@ -34,10 +34,10 @@ class Regress(Objective):
     """Learn scalars. ``loss`` is "l1" or "l2" (a point), "gaussian" (Nix & Weigend 1994) or "mixture" (Bishop 1994).
 
     Targets are transformed (``transform``, fitted on the training part) and predictions come back in native units with
-    the Jacobian of the transform. Objects whose target is missing weigh nothing. ``sigma_floor`` is the smallest width of
-    a component, in units of the target's spread. ``score`` says what a mixture minimises: the negative log likelihood,
-    the conditional density estimation loss (Izbicki & Lee 2017, arXiv:1704.08095), which weighs the core of the density
-    over its wings, or their sum.
+    the Jacobian of the transform. Objects whose target is missing weigh nothing. ``sigma_floor`` is the smallest
+    width of a component, in units of the target's spread. ``score`` says what a mixture minimises: the negative log
+    likelihood, the conditional density estimation loss (Izbicki & Lee 2017, arXiv:1704.08095), which weighs the core
+    of the density over its wings, or their sum.
     """
 
     parts = {"transform": "transform"}
