@@ -12,8 +12,7 @@ from jaxtyping import install_import_hook
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch; also for the processes that tests start
 os.environ.setdefault("LANCE_LOG", "error")
 sys.path.insert(0, str(Path(__file__).parent))
-if os.environ.get("GSNN_SHAPES"):
-    install_import_hook("gsnn", "shape_checks.check")
+install_import_hook("gsnn", "shape_checks.check")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -45,18 +44,30 @@ def _one_thread():
         sys.modules["torch"].set_num_threads(1)
 
 
+@pytest.fixture
+def unchecked():
+    """Shapes unchecked, to see how GSNN itself refuses wrong ones."""
+    from jaxtyping import config
+
+    config.update("jaxtyping_disable", True)
+    yield
+    config.update("jaxtyping_disable", False)
+
+
 @pytest.fixture(scope="session")
 def table_survey(tmp_path_factory):
-    from gsnn.data.survey import Survey
     from tiny import table_rows
+
+    from gsnn.data.survey import Survey
 
     return Survey.create(tmp_path_factory.mktemp("sky") / "table.survey", table_rows())
 
 
 @pytest.fixture(scope="session")
 def image_survey(tmp_path_factory):
-    from gsnn.data.survey import Survey
     from tiny import picture_rows
+
+    from gsnn.data.survey import Survey
 
     return Survey.create(tmp_path_factory.mktemp("sky") / "images.survey", picture_rows())
 
@@ -65,7 +76,6 @@ def image_survey(tmp_path_factory):
 def table_csv(tmp_path_factory) -> Path:
     """The table as a person has it: a CSV file."""
     import pandas
-
     from tiny import table
 
     path = tmp_path_factory.mktemp("files") / "stars.csv"

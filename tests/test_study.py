@@ -6,11 +6,11 @@ import sys
 import tomllib
 
 import pytest
+from tiny import IMAGES, MIXTURE, TABLE, change
 
 from gsnn.errors import ConfigError, GsnnError
 from gsnn.locate import locate
 from gsnn.study import Study, built_in
-from tiny import IMAGES, MIXTURE, TABLE, change
 
 TEXT = """\
 question = "Is it a star or a quasar?"

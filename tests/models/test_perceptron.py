@@ -39,7 +39,7 @@ def test_no_line_parts_xor():
     assert min(learn(CORNERS, XOR, epochs=50)[2]) > 0
 
 
-def test_the_rule_refuses_shapes_that_do_not_fit():
+def test_the_rule_refuses_shapes_that_do_not_fit(unchecked):
     with pytest.raises(GsnnError, match=r"\(4, 2\).*\(3,\)"):
         learn(CORNERS, XOR[:3])
 
