@@ -1,0 +1,136 @@
+"""Small stand-ins for the files that the pages name: made here, so that pages run without any real data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+N = 260
+
+
+def write_all(folder: Path) -> None:
+    chance = np.random.default_rng(0)
+    for write in (pulsars, boss, sdss, galaxies, mosaic, catalogue_files):
+        write(folder, chance)
+    resnet18(folder)
+
+
+def _csv(path: Path, columns: dict, separator: str = ",") -> None:
+    rows = zip(*(np.asarray(values).tolist() for values in columns.values()))
+    lines = [separator.join(columns), *(separator.join(map(str, row)) for row in rows)]
+    path.write_text("\n".join(lines) + "\n")
+
+
+def pulsars(folder: Path, chance: np.random.Generator) -> None:
+    target = chance.random(N) < 0.3
+    statistics = ("Mean", " Standard deviation", " Excess kurtosis", " Skewness")
+    names = [f"{s} of the {c}" for c in ("integrated profile", "DM-SNR curve") for s in statistics]
+    values = {f" {n.strip()}": (chance.normal(size=N) + 2 * target).round(4) for n in names}
+    _csv(folder / "pulsar_stars.csv", {**values, "target_class": target.astype(int)})
+
+
+def boss(folder: Path, chance: np.random.Generator) -> None:
+    for part in (0, 1):
+        z = chance.uniform(0.1, 0.8, N)
+        columns = {}
+        for i, band in enumerate("UGRIZ"):
+            columns[f"F:MAG_{band}"] = (21 - 0.5 * i + 3 * z * (i < 2) + chance.normal(0, 0.1, N)).round(4)
+            columns[f"F:MAGERR_{band}"] = chance.uniform(0.01, 0.2, N).round(4)
+        _csv(folder / f"boss_dr10_{part}.csv", {**columns, "D:Z": z.round(5)}, ";")
+
+
+def sdss(folder: Path, chance: np.random.Generator) -> None:
+    kind = chance.integers(0, 3, N)
+    magnitudes = {b: (19 - 0.4 * i * (1 + kind) + chance.normal(0, 0.2, N)).round(4) for i, b in enumerate("ugriz")}
+    place = {"ra": chance.uniform(0, 360, N).round(6), "dec": chance.uniform(-10, 60, N).round(6)}
+    other = {"plate": chance.integers(300, 9000, N), "redshift": (kind * 0.4).round(2)}
+    names = np.array(["STAR", "GALAXY", "QSO"])[kind]
+    _csv(folder / "sdss.csv", {"objid": np.full(N, "1.24E+18"), **place, **magnitudes, **other, "class": names})
+
+
+def _blobs(chance: np.random.Generator, n: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    y, x = np.mgrid[:size, :size] - (size - 1) / 2
+    kind = np.arange(n) % 2
+    width = np.where(kind, 2.0, 5.0)[:, None, None] * chance.uniform(0.8, 1.2, (n, 1, 1))
+    return np.exp(-(x**2 + y**2) / (2 * width**2)), kind
+
+
+def galaxies(folder: Path, chance: np.random.Generator) -> None:
+    from PIL import Image
+
+    light, kind = _blobs(chance, 120, 40)
+    for i, (blob, k) in enumerate(zip(light, kind)):
+        path = folder / "galaxies" / ("spirals" if k else "non_spirals") / f"{100000 + i}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = 200 * blob[..., None] * [1, 0.9, 0.7] + chance.normal(20, 4, (40, 40, 3))
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path, quality=90)
+    votes = chance.random(120).round(3)
+    _csv(folder / "votes.csv", {"name": 100000 + np.arange(120), "odd_votes": votes})
+
+
+def mosaic(folder: Path, chance: np.random.Generator) -> None:
+    from astropy.io import fits
+    from astropy.wcs import WCS
+
+    size, n = 640, 144
+    light, kind = _blobs(chance, n, 33)
+    sky = chance.normal(0, 0.05, (size, size)).astype(np.float32)
+    y, x = (place.ravel() for place in np.mgrid[40 : size - 40 : 12j, 40 : size - 40 : 12j].round().astype(int))
+    for blob, i, j in zip(light, y, x):
+        sky[i - 16 : i + 17, j - 16 : j + 17] += blob
+    wcs = WCS(naxis=2)
+    wcs.wcs.crpix, wcs.wcs.crval, wcs.wcs.cdelt = [1, 1], [359.95, 10.0], [-0.2 / 3600, 0.2 / 3600]
+    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
+    header = wcs.to_header()
+    header["BUNIT"] = "nJy"
+    fits.PrimaryHDU(sky, header).writeto(folder / "mosaic.fits")
+    ra, dec = wcs.pixel_to_world_values(x, y)
+    names = np.array(["extended", "compact"])[kind]
+    columns = {"name": [f"J{i:04d}" for i in range(n)], "ra": ra.round(7), "dec": dec.round(7), "kind": names}
+    _csv(folder / "catalogue.csv", columns)
+
+
+def catalogue_files(folder: Path, chance: np.random.Generator) -> None:
+    import h5py
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    g = chance.normal(20, 1, N)
+    mass = 10 - 0.5 * (g - 20) + chance.normal(0, 0.1, N)
+    table = {"name": [f"s{i}" for i in range(N)], "ra": chance.uniform(0, 360, N), "dec": chance.uniform(-80, 80, N)}
+    table |= {"g": g, "r": g - chance.normal(0.6, 0.2, N), "i": g - 0.9, "log_mass": mass}
+    table["r"][:3] = np.nan
+    pq.write_table(pa.table(table), folder / "sources.parquet")
+    light, kind = _blobs(chance, 60, 24)
+    with h5py.File(folder / "stamps.h5", "w") as file:
+        file["image"], file["kind"] = light[:, None].astype(np.float32), kind
+    np.savez(folder / "stamps.npz", image=light[:, None].astype(np.float32), redshift=chance.uniform(0, 1, 60))
+
+
+def resnet18(folder: Path) -> None:
+    """Weights in torchvision's layout, drawn at random: a file of the same names and shapes."""
+    import torch
+    from safetensors.torch import save_file
+
+    tensors = {"conv1.weight": torch.randn(64, 3, 7, 7) * 0.05, **_norm("bn1", 64)}
+    before = 64
+    for stage in range(4):
+        after = 64 * 2**stage
+        for block in range(2):
+            name = f"layer{stage + 1}.{block}"
+            for i, width in ((1, before if block == 0 else after), (2, after)):
+                tensors[f"{name}.conv{i}.weight"] = torch.randn(after, width, 3, 3) * 0.02
+                tensors |= _norm(f"{name}.bn{i}", after)
+            if stage and not block:
+                tensors[f"{name}.downsample.0.weight"] = torch.randn(after, before, 1, 1) * 0.05
+                tensors |= _norm(f"{name}.downsample.1", after)
+        before = after
+    save_file(tensors, folder / "resnet18.safetensors")
+
+
+def _norm(name: str, width: int) -> dict:
+    import torch
+
+    values = {"weight": 1.0, "bias": 0.0, "running_mean": 0.0, "running_var": 1.0}
+    return {f"{name}.{key}": torch.full((width,), value) for key, value in values.items()}

@@ -1,0 +1,64 @@
+"""Makes every run of this process small, so that a page is executed in seconds. Only the tests of documents do this."""
+
+from __future__ import annotations
+
+import sys
+from functools import wraps
+
+OBJECTS = 260
+PIXELS = 32
+
+
+def small(study):
+    """The same study with few objects, one epoch, few trees, small networks and no second training."""
+    from gsnn.study import Study
+
+    table = study.to_dict()
+    source = table["data"]["source"]
+    if isinstance(source, dict) and source["name"] == "galaxies":
+        source.update(objects=OBJECTS, size=PIXELS)
+    if isinstance(source, dict) and source.get("crop"):
+        source.update(crop=PIXELS, size=PIXELS)
+    model = table["model"]
+    if model["name"] in ("cnn", "resnet") and "weights" not in model and "norm" not in model:
+        model.update(width=8)
+    table["train"] = {**table.get("train", {}), "epochs": 1}
+    evaluate = table.setdefault("evaluate", {})
+    evaluate.update(resamples=50, control=False)
+    evaluate["baselines"] = [_few(baseline) for baseline in evaluate.get("baselines", ["prior"])]
+    table.setdefault("explain", {})["objects"] = 3
+    return Study.from_dict(table, name=study.name, trust=study.trust)
+
+
+def _few(baseline):
+    spec = {"name": baseline} if isinstance(baseline, str) else dict(baseline)
+    if "forest" in spec["name"]:
+        return {**spec, "trees": 8}
+    if "boosting" in spec["name"]:
+        return {**spec, "iterations": 8}
+    return spec
+
+
+def everywhere() -> None:
+    """From now on ``run``, ``train`` and ``check`` of this process take the small study."""
+    import gsnn.check
+    import gsnn.run
+
+    for module, name in ((gsnn.run, "run"), (gsnn.check, "check_study")):
+        setattr(module, name, _wrapped(getattr(module, name)))
+
+
+def _wrapped(function):
+    @wraps(function)
+    def shrunk(study, **options):
+        return function(small(study), **options)
+
+    return shrunk
+
+
+if __name__ == "__main__":  # the command ``gsnn`` of the pages
+    if sys.argv[1:2] and sys.argv[1] in ("run", "train", "check"):
+        everywhere()
+    from gsnn.cli import main
+
+    main()
