@@ -44,7 +44,9 @@ def same(a, b):
 
 
 def test_saved_equals_loaded(any_run, tmp_path):
-    model, batch = any_run.model, sample(any_run)
+    model, batch = Model.load(folder(any_run)), sample(any_run)
+    kept = model.notes
+    assert kept["runtime"]["device"] == "cpu"
     model.save(tmp_path / "again", note="kept", nothing=None)
     other = Model.load(tmp_path / "again")
     assert not other.training

@@ -80,6 +80,8 @@ def _small_ground(study: Study, folder: Path, data: Any, seed: int) -> Ground:
     from .data.survey import Survey
 
     source = data if data is not None else study.data.source
+    if isinstance(source, Survey):
+        return ground(study, source)
     if isinstance(source, (str, Path)) and (Path(source) / "objects.lance").is_dir():
         return ground(study, Survey.open(source))
     return ground(study, Survey.create(folder / "survey", Some(source_for(study, data), 512), seed=seed))
