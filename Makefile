@@ -24,7 +24,7 @@ demo: $(BIN)/gsnn
 	$(BIN)/gsnn run morphology
 
 test: $(VENV)/tested
-	$(BIN)/python -m pytest -n 2 -m "not real and not browser and not slow"
+	$(BIN)/python -m pytest -n 2 -m "not real and not browser and not slow and not documents"
 
 test-real: $(VENV)/tested
 	$(BIN)/python -m pytest -n 2 -m "real or slow"
