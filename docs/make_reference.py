@@ -165,10 +165,9 @@ def text() -> str:
         lines += described(getattr(gsnn, name), name)
     lines += ["## The command", "", *commands()]
     lines += ["## Keys of a study", "", "Besides these tables a study has `question`, `schema = 1` and `unit`.", ""]
-    for title, model in (
-        ("[data]", Data), ("[data.split]", SplitSettings), ("[train]", Train), ("[evaluate]", Evaluate), ("[explain]", Explain),
-    ):  # fmt: skip
-        lines += [f"### {title}", "", *settings(model)]
+    tables = {"data": Data, "data.split": SplitSettings, "train": Train, "evaluate": Evaluate, "explain": Explain}
+    for title, model in tables.items():
+        lines += [f"### [{title}]", "", *settings(model)]
     lines += ["## Parts", ""]
     for kind, title in KINDS.items():
         lines += [f"### {title}", "", *parts(kind)]

@@ -14,7 +14,7 @@ _FILE = re.compile(r"# (?P<name>[\w/-]+\.(?:py|toml))$")
 
 @dataclass(frozen=True)
 class Block:
-    """``line`` is that of the opening fence; ``reason`` is why it is not run; ``file`` is where its first line puts it."""
+    """``line`` is the opening fence's, ``reason`` why it is not run, ``file`` where its first line puts it."""
 
     language: str
     code: str
@@ -59,7 +59,7 @@ def unmarked(page: Path) -> list[str]:
 
 
 def commands(code: str, targets: set[str]) -> str:
-    """The lines of a shell block that are run here. Those that install or copy are left out; ``make`` needs its target."""
+    """The lines of a shell block that are run here: none that install or copy. ``make`` needs its target."""
     kept = []
     for line in code.splitlines():
         words = line.removeprefix("$ ").split("#")[0].split()
@@ -67,7 +67,7 @@ def commands(code: str, targets: set[str]) -> str:
             missing = [w for w in words[1:] if "=" not in w and w not in targets]
             if missing:
                 raise ValueError(f"the Makefile has no target {missing[0]!r}")
-        elif not re.match(r"(\$ )?(git clone|cd gsnn|python3? -m (pip|venv)|pip|\S*/pip|\. )", line):
+        elif not re.match(r"(\$ )?(git clone|cd gsnn|(\S*/)?python3? -m (pip|venv)|pip|\. )", line):
             kept.append(line.removeprefix("$ "))
     return "\n".join(kept)
 

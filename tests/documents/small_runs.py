@@ -56,9 +56,14 @@ def _wrapped(function):
     return shrunk
 
 
-if __name__ == "__main__":  # the command ``gsnn`` of the pages
+def main() -> None:
+    """The command ``gsnn`` of the pages."""
+    from gsnn.cli import main as command
+
     if sys.argv[1:2] and sys.argv[1] in ("run", "train", "check"):
         everywhere()
-    from gsnn.cli import main
+    command()
 
+
+if __name__ == "__main__":
     main()

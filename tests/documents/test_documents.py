@@ -6,15 +6,14 @@ Runs are made small by ``small_runs``; the files that pages name are made by ``p
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from page_blocks import REASONS, Block, blocks_of, commands, links, make_targets, unmarked
 from page_files import write_all
+from run_page import forked
+from run_page import page as page_of
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -45,12 +44,9 @@ def place(tmp_path, files) -> Path:
     return tmp_path
 
 
-def execute(name: str, blocks: list[Block], place: Path) -> subprocess.CompletedProcess[str]:
-    (place / ".blocks.json").write_text(json.dumps([block.to_dict() for block in blocks]))
-    path = f"{place / '.bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", "GSNN_SCRATCH": str(place)}
-    command = [sys.executable, str(HERE / "run_page.py"), name, str(place / ".blocks.json")]
-    return subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, timeout=600)
+def execute(name: str, blocks: list[Block], place: Path) -> tuple[int, str]:
+    """The exit status of a page, and what it said."""
+    return forked(page_of, name, [block.to_dict() for block in blocks], str(place), out=place / ".output")
 
 
 @pytest.mark.parametrize("page", WITH_CODE, ids=[str(page.relative_to(ROOT)) for page in WITH_CODE])
@@ -65,8 +61,8 @@ def test_every_block_of_the_page_runs(page, place):
             blocks.append(Block("bash", commands(block.code, targets), block.line))
         else:
             blocks.append(block)
-    done = execute(str(page.relative_to(ROOT)), blocks, place)
-    assert done.returncode == 0, done.stderr[-6000:]
+    status, said = execute(str(page.relative_to(ROOT)), blocks, place)
+    assert status == 0, said[-6000:]
 
 
 @every
@@ -94,9 +90,9 @@ def test_a_page_that_is_wrong_fails(place):
         "toml": 'question = "?"\n[data]\nsource = "galaxies"\n',
     }
     for language, code in wrong.items():
-        done = execute("wrong.md", [Block("python", "x = 1\n", 3), Block(language, code, 7)], place)
-        assert done.returncode == 1, language
-        assert "wrong.md:7" in done.stderr
+        status, said = execute("wrong.md", [Block("python", "x = 1\n", 3), Block(language, code, 7)], place)
+        assert status == 1, language
+        assert "wrong.md:7" in said
     with pytest.raises(ValueError, match="no target 'dmeo'"):
         commands("make dmeo\n", {"demo"})
 
