@@ -37,6 +37,7 @@ Trust = Annotated[bool, typer.Option("--trust", help="allow parts from outside G
 def main() -> None:
     """Run the command; mistakes are told in a sentence on stderr, with exit status 1 (130 after Ctrl-C)."""
     os.environ.setdefault("LANCE_LOG", "error")
+    sys.path.append(os.getcwd())  # a study may name "my_module:MyNetwork" of the folder where it is run
     try:
         app()
     except GsnnError as error:

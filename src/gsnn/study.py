@@ -209,7 +209,7 @@ class Study(Section):
         return run(self, **options)
 
     def check(self, **options: Any) -> list[str]:
-        """One batch through every step in seconds; see :func:`gsnn.run.check`."""
+        """One batch through every step in seconds; see :func:`gsnn.check.check_study`."""
         from .check import check_study
 
         return check_study(self, **options)

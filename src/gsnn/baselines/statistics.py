@@ -29,7 +29,7 @@ def statistics(images: np.ndarray | Tensor) -> tuple[Float[np.ndarray, "object s
     Per band C, A, S, gini, m20, r50 (pixels), log10 S/N and magnitude (-2.5 log10 of the aperture flux); the shape of
     the mean band; colours between neighbouring bands. NaN where a statistic has no meaning (no source, negative flux).
     """
-    images = torch.as_tensor(images).float()
+    images = torch.tensor(images).float() if isinstance(images, np.ndarray) else images.float()
     scale = -(-max(images.shape[-2:]) // LARGEST_SIDE)
     images = _block_mean(images, scale)
     skies = [sky(band) for band in images.unbind(1)]

@@ -185,7 +185,7 @@ def leaking_columns(s: Sample) -> list[Finding]:
         kind = s.survey.schema[target].kind
         if kind == "label":
             score = {name: _tree_accuracy(s, name, target) for name in columns}
-            perfect = [name for name in columns if score[name] > 0.98]
+            perfect = [name for name in columns if score[name] > 0.97]
             others = [score[name] for name in columns if name not in perfect]
             if perfect and len(s.inputs) > len(perfect) and max(others, default=0) < 0.9:
                 shown = _listed([f"{name} (balanced accuracy {score[name]:.3f})" for name in perfect])

@@ -29,13 +29,23 @@ def empty(n: int, dtype: type = np.int64) -> np.ndarray:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
-            os.posix_fallocate(file.fileno(), 0, size)
+            reserve(file.fileno(), size)
             return np.asarray(np.memmap(file, dtype, "r+", shape=(n,)))
     except OSError as error:
         raise GsnnError(
             f"the list of {n:,} rows needs {size / 2**20:.0f} MiB in {folder} ({error.strerror}); free some space, "
             "or name another disk by GSNN_SCRATCH"
         ) from error
+
+
+def reserve(file: int, size: int) -> None:
+    """Claim ``size`` bytes of disk for an open file now, so that a full disk is an error here and not a crash later."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file, 0, size)
+        return
+    zeros = bytes(1 << 20)  # macOS has no such call: writing claims the space as well
+    for start in range(0, size, len(zeros)):
+        os.write(file, zeros[: size - start])
 
 
 def chunks(n: int, size: int = CHUNK) -> Iterator[slice]:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ..errors import GsnnError
 from .order import Order
-from .rows import scratch_folder
+from .rows import reserve, scratch_folder
 from .survey import View
 
 Batch = dict[str, Tensor]
@@ -42,7 +42,7 @@ class Scratch:
             path = folder / f"{len(self.arrays)}.bin"
             with open(path, "wb") as file:
                 try:
-                    os.posix_fallocate(file.fileno(), 0, size)
+                    reserve(file.fileno(), size)
                 except OSError as error:
                     shutil.rmtree(folder, ignore_errors=True)
                     raise GsnnError(
