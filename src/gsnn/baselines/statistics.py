@@ -29,7 +29,7 @@ def statistics(images: np.ndarray | Tensor) -> tuple[Float[np.ndarray, "object s
     Per band C, A, S, gini, m20, r50 (pixels), log10 S/N and magnitude (-2.5 log10 of the aperture flux); the shape of
     the mean band; colours between neighbouring bands. NaN where a statistic has no meaning (no source, negative flux).
     """
-    images = torch.tensor(images).float() if isinstance(images, np.ndarray) else images.float()
+    images = _floats(images)
     scale = -(-max(images.shape[-2:]) // LARGEST_SIDE)
     images = _block_mean(images, scale)
     skies = [sky(band) for band in images.unbind(1)]
@@ -54,9 +54,14 @@ def statistics(images: np.ndarray | Tensor) -> tuple[Float[np.ndarray, "object s
     return torch.stack(list(columns.values()), 1).numpy(), list(columns)
 
 
+def _floats(images: np.ndarray | Tensor) -> Tensor:
+    """A copy in float32: what comes from a store may not be written to."""
+    return images.float() if isinstance(images, Tensor) else torch.tensor(images, dtype=torch.float32)
+
+
 def central_pixels(images: np.ndarray, side: int = 32) -> tuple[Float[np.ndarray, "object pixel"], list[str]]:
     """The central half of each image (all of it up to 2 ``side`` pixels) averaged down to ``side`` x ``side``."""
-    images = torch.nan_to_num(torch.as_tensor(images).float(), nan=0.0, posinf=0.0, neginf=0.0)
+    images = torch.nan_to_num(_floats(images), nan=0.0, posinf=0.0, neginf=0.0)
     height, width = (min(n, max(n // 2, 2 * side)) for n in images.shape[-2:])
     top, left = (images.shape[-2] - height) // 2, (images.shape[-1] - width) // 2
     crop = images[..., top : top + height, left : left + width]
