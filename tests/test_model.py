@@ -140,7 +140,7 @@ def test_damaged_weights_are_told(copy, what):
         ("a = 1", "model.toml is damaged"),
         ("", "model.toml is damaged"),
         ('spec = {}\ntargets = {columns = []}\n[inputs]\ncolumns = [{name = "g"}]', "model.toml is damaged"),
-        ('spec = {}\ntargets = {columns = []}\n[inputs]\ncolumns = [{name = "g", kind = "sclar"}]', "did you mean 'scalar'"),
+        ('spec = {}\ntargets = {columns = []}\n[inputs]\ncolumns = [{name = "g", kind = "sclar"}]', "mean 'scalar'"),
         ('spec = {}\ninputs = {columns = []}\ntargets = {columns = []}', "model.toml is damaged"),
         ('spec = 3\ninputs = {columns = []}\ntargets = {columns = []}', "model.toml is damaged"),
     ],
@@ -238,7 +238,7 @@ def test_nowhere_to_start_from_is_told(table_survey, tmp_path):
 def test_a_start_from_what_shares_nothing_is_refused(mixture_run, table_survey):
     study = Study.from_dict(change(TABLE, model={"name": "perceptron"}))
     _, model = states(study, table_survey)
-    with pytest.raises(GsnnError, match="no tensor in .* fits this network"):
+    with pytest.raises(GsnnError, match=r"no tensor in .* fits this network"):
         warm_start(model, mixture_run.path)
 
 

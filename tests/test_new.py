@@ -111,7 +111,7 @@ def test_nothing_to_learn_from_is_told(tmp_path):
 
 
 def test_a_target_that_is_not_there_is_told(table_csv):
-    with pytest.raises(GsnnError, match="no column 'kinds' .*did you mean 'kind'"):
+    with pytest.raises(GsnnError, match=r"no column 'kinds' .*did you mean 'kind'"):
         infer_study(str(table_csv), "kinds")
 
 

@@ -1,4 +1,4 @@
-"""The public face: what ``import gsnn`` offers, that it is documented, and that parts keep to the contracts of their kind."""
+"""The public face: what ``import gsnn`` offers, documented, and parts that keep to the contracts of their kind."""
 
 import importlib
 import inspect

@@ -23,8 +23,8 @@ from gsnn.run import Run, locked, run
 from gsnn.study import Study
 
 KEYS = {
-    "question", "answer", "metrics", "baselines", "calibration", "controls", "objects", "seconds", "energy_kwh", "co2e_g",
-    "seed", "versions",
+    "question", "answer", "metrics", "baselines", "calibration", "controls", "objects", "seconds", "energy_kwh",
+    "co2e_g", "seed", "versions",
 }  # fmt: skip
 FILES = ("study.toml", "answer.json", "predictions.parquet", "audit.json", "examples.npz", "report.html", "card.md")
 
@@ -176,7 +176,7 @@ def test_without_out_the_same_words_find_the_same_folder(table_survey, tmp_path,
     assert first.path.parent == Path("runs")
     assert first.path.name.startswith("tiny-")
     assert said.steps == []
-    for other in (dict(seed=1), {}):
+    for other in ({"seed": 1}, {}):
         from gsnn.run import place
 
         table = quick if other else change(quick, train__epochs=2)
@@ -302,7 +302,7 @@ def test_a_run_that_is_killed_goes_on_to_the_same_bits(uninterrupted, table_surv
     if how != signal.SIGKILL:
         assert "type the same line again to go on from here" in said
     assert not (out / "answer.json").exists()
-    again, told = walk(SLOW, table_survey.path, out)
+    again, _told = walk(SLOW, table_survey.path, out)
     opening = json.loads((out / "fits/main/log.jsonl").read_text().splitlines()[0])
     assert opening
     assert again.predictions.equals(uninterrupted.predictions)
@@ -377,7 +377,7 @@ def test_seeds_are_spread_beside_the_interval(table_run, table_survey, copied):
     assert answer["seed_spread"]["accuracy"]["mean"] == pytest.approx(np.mean(values))
     assert answer["seed_spread"]["accuracy"]["std"] == pytest.approx(np.std(values, ddof=1))
     assert (one.path / "fits/seed-1/model/model.toml").exists()
-    again, said = walk(TABLE, table_survey, one.path, seeds=2)
+    _again, said = walk(TABLE, table_survey, one.path, seeds=2)
     assert said.steps == []
 
 
@@ -445,7 +445,7 @@ def test_a_run_without_its_survey_says_so(table_run, copied):
     path = one.path / "study.toml"
     lost = path.read_text().replace(table_run.resolved["data"], str(one.path / "lost.survey"))
     path.write_text(lost)
-    with pytest.raises(GsnnError, match="lost.survey"):
+    with pytest.raises(GsnnError, match=r"lost.survey"):
         Run(one.path).show("o1")
 
 

@@ -59,11 +59,12 @@ def test_the_text_is_a_study(tmp_path):
     assert (study.name, study.train.epochs, study.targets) == ("my", 3, ("kind",))
 
 
+MLP = "gsnn.models.mlp:MLP"
 MISTAKES = {
-    "a key in a section": ("epochs = 3", "epohcs = 3", "epohcs", r"\[train\] epohcs: no such key; did you mean 'epochs'\?"),
+    "a key in a section": ("epochs = 3", "epohcs = 3", "epohcs", r"\[train\] epohcs: no such key; .* 'epochs'"),
     "a key of a part": ("width = 32", "widht = 32", "widht", r"\[model\] widht: no such key; did you mean 'width'\?"),
-    "a key in an inline table": ('{ by = "identity",', '{ bi = "identity",', "bi", r"\[data.split\] bi: no such key; .*by"),
-    "a key of a part in an inline table": ('{ name = "knn" }', '{ name = "knn", neighbors = 3 }', "neighbors", "no such key"),
+    "a key in an inline table": ('{ by = "identity",', '{ bi = "identity",', "bi", r"\[data.split\] bi: no such key"),
+    "a key of a part in a table": ('{ name = "knn" }', '{ name = "knn", neighbors = 3 }', "neighbors", "no such key"),
     "a key in an array of several lines": ("amplitude = 0.1", "amplitud = 0.1", "amplitud", "no such key"),
     "a section": ("[train]", "[trian]", "trian", r"trian: no such key; did you mean 'train'\?"),
     "true for a number": ("width = 32", "width = true", "width", "integer.*not true"),
@@ -72,13 +73,13 @@ MISTAKES = {
     "a number out of range": ("epochs = 3", "epochs = 0", "epochs", "greater than or equal to 1"),
     "a number for text": ('target = "kind"', "target = 4", "target", "not 4"),
     "an unknown part": ('name = "mlp"', 'name = "mpl"', "name", r"no model is called 'mpl'; did you mean 'mlp'\?"),
-    "an unknown part in an array": ('"prior",', '"prio",', '"prio"', r"no baseline is called 'prio'; did you mean 'prior'\?"),
-    "an unknown part in an array of several lines": ('"flip"', '"flop"', '"flop"', r"no augment is called 'flop'; did you mean 'flip'\?"),
-    "an unknown part in a table in an array": ('"knn"', '"nkn"', "name", "no baseline is called 'nkn'; did you mean 'knn'"),
-    "an unknown source": ('{ name = "files" }', '{ name = "fils" }', "name", "no source is called 'fils'; did you mean 'files'"),
-    "a wrong kind of part": ('{ name = "knn" }', '"gsnn.models.mlp:MLP"', '"gsnn.models.mlp:MLP"', "is not a baseline: it has no fit"),
+    "an unknown part in an array": ('"prior",', '"prio",', '"prio"', "no baseline is called 'prio'"),
+    "an unknown part in an array of lines": ('"flip"', '"flop"', '"flop"', "no augment is called 'flop'"),
+    "an unknown part in a table in an array": ('"knn"', '"nkn"', "name", "no baseline is called 'nkn'"),
+    "an unknown source": ('{ name = "files" }', '{ name = "fils" }', "name", "no source is called 'fils'"),
+    "a wrong kind of part": ('{ name = "knn" }', f'"{MLP}"', f'"{MLP}"', "is not a baseline: it has no fit"),
     "a needed key": ('target = "kind"\n', "", "data", "target: this key is needed"),
-    "too few fractions": ("[0.6, 0.2, 0.2]", "[0.6, 0.4]", "fractions", "this key is needed|3 items|missing"),
+    "too few fractions": ("[0.6, 0.2, 0.2]", "[0.6, 0.4]", "fractions", r"\[data.split.fractions\] 2: this key"),
     "a section that is a value": ("[train]\nepochs = 3", "[explain]\nmethods = 3", "methods", "not 3"),
 }  # fmt: skip
 
@@ -143,7 +144,7 @@ def test_a_file_that_is_no_toml(tmp_path):
 def test_a_study_that_is_not_there(tmp_path):
     with pytest.raises(GsnnError, match="did you mean 'pulsars'"):
         Study.load("pulsar")
-    with pytest.raises(GsnnError, match="there is no study file .*nowhere.toml"):
+    with pytest.raises(GsnnError, match=r"there is no study file .*nowhere.toml"):
         Study.load(tmp_path / "nowhere.toml")
 
 
@@ -202,9 +203,9 @@ def test_from_text_to_object_and_back(name, defaults):
 
 CHANGES = [
     "question=Other?", "data.target=redshift", "data.inputs=['g']", "data.where=g < 21", "data.split.guard_arcsec=3",
-    "data.transforms.scalars=whiten", "model.width=17", "objective.label_smoothing=0.1", "train.epochs=4", "train.batch=16",
-    "train.precision=bfloat16", "evaluate.baselines=['prior']", "evaluate.control=true", "evaluate.resamples=20",
-    "evaluate.temperature=false", "explain.objects=4", "explain.methods=[]",
+    "data.transforms.scalars=whiten", "model.width=17", "objective.label_smoothing=0.1", "train.epochs=4",
+    "train.batch=16", "train.precision=bfloat16", "evaluate.baselines=['prior']", "evaluate.control=true",
+    "evaluate.resamples=20", "evaluate.temperature=false", "explain.objects=4", "explain.methods=[]",
 ]  # fmt: skip
 
 
@@ -272,7 +273,7 @@ def test_a_part_from_outside_is_allowed_in_my_own_study(tmp_path, foreign):
 
 
 def test_a_part_from_outside_is_not_even_imported_without_trust(tmp_path, foreign):
-    with pytest.raises(ConfigError, match="from outside GSNN.*--trust") as error:
+    with pytest.raises(ConfigError, match=r"from outside GSNN.*--trust") as error:
         load(tmp_path, OUTSIDE, trust=False)
     assert pointed(error)[1] == "name"
     assert not foreign.exists()

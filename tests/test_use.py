@@ -1,6 +1,7 @@
 """What a finished run is good for: new data are predicted, other surveys judged, single objects shown."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas
@@ -161,10 +162,10 @@ def test_all_rows_unreadable_but_one(table_run, tmp_path):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (dict(bands=("r", "i")), r"column 'image' has bands \('r', 'i'\), expected \('g', 'r'\)"),
-        (dict(bands=("g", "r", "i")), "expected"),
-        (dict(side=10), r"column 'image' has shape \(2, 10, 10\), expected \(2, 12, 12\)"),
-        (dict(unit="count"), "column 'image' has unit 'count', expected 'nJy'"),
+        ({"bands": ("r", "i")}, r"column 'image' has bands \('r', 'i'\), expected \('g', 'r'\)"),
+        ({"bands": ("g", "r", "i")}, "expected"),
+        ({"side": 10}, r"column 'image' has shape \(2, 10, 10\), expected \(2, 12, 12\)"),
+        ({"unit": "count"}, "column 'image' has unit 'count', expected 'nJy'"),
     ],
 )
 def test_images_of_another_schema_are_refused(image_run, tmp_path, rows, message):
@@ -207,7 +208,7 @@ def test_another_unit_is_refused(table_run):
 
 @pytest.mark.parametrize("nothing", [{}, {"id": np.array([], object), "g": np.array([])}])
 def test_no_rows_are_told(table_run, nothing):
-    with pytest.raises(GsnnError, match="no rows|no columns"):
+    with pytest.raises(GsnnError, match=r"no rows|no columns"):
         table_run.predict(nothing)
 
 
@@ -274,7 +275,7 @@ def test_an_object_is_shown_with_its_context(request, copied, name):
     json.dumps(about)
     if name == "image_run":
         assert about["picture"].endswith(".png")
-        assert open(about["picture"], "rb").read(4) == b"\x89PNG"
+        assert Path(about["picture"]).read_bytes()[:4] == b"\x89PNG"
         assert about["context"]["snr"] > 0
 
 
@@ -285,7 +286,7 @@ def test_an_object_of_the_training_part_is_said_to_be_one(table_run, copied):
 
 @pytest.mark.parametrize("strange", ["nobody", "o1'; DROP TABLE objects; --", "", "Ω"])
 def test_an_object_that_is_not_there_is_told(table_run, copied, strange):
-    with pytest.raises(GsnnError, match="no object .* in this run's survey"):
+    with pytest.raises(GsnnError, match=r"no object .* in this run's survey"):
         copied(table_run).show(strange)
 
 

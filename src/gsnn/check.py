@@ -15,7 +15,7 @@ from .config import build
 from .errors import GsnnError
 from .progress import STEPS
 from .rng import Rng
-from .steps.data import Ground, batch_of, ground, source_for
+from .steps.data import Ground, augmentations, batch_of, ground, source_for
 from .study import Study
 
 
@@ -40,6 +40,7 @@ def check_study(
             f"{len(one.survey):,} objects, inputs {', '.join(one.inputs)}, target {one.target}, split by {one.split.by}"
         )
         at = 3
+        from .steps.evaluate import check_metrics
         from .steps.train import new_model
 
         model = new_model(study, one, one.train, seed)
@@ -52,6 +53,7 @@ def check_study(
         model.eval()
         with torch.inference_mode():
             prediction = model(batch)[one.target]
+        check_metrics(study, one, model)
         note(f"prediction {type(prediction).__name__} of {len(prediction)} objects")
         for i, spec in enumerate(study.evaluate.baselines):
             build(
@@ -107,7 +109,7 @@ class Some:
 def _step(study: Study, one: Ground, model: Any, batch: dict[str, torch.Tensor], seed: int) -> float:
     from .data.augment import augment
 
-    changes = [build(a, "augment", path=("data", "augment", i)) for i, a in enumerate(study.data.augment)]
+    changes = augmentations(study)
     terms = model.train().terms(augment(batch, changes, Rng(seed), one.inputs), Rng(seed))
     loss = sum((s / w for s, w in terms.values()), torch.zeros(()))
     if not torch.isfinite(loss):

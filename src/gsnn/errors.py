@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
 
 
 class GsnnError(Exception):
@@ -21,6 +23,19 @@ class ConfigError(GsnnError):
         *section, key = [str(part) for part in self.path] or [""]
         place = (f"[{'.'.join(section)}] " if section else "") + (f"{key}: " if key else "")
         return place + self.message
+
+
+@contextlib.contextmanager
+def on_disk(task: str, advice: str = "free some space there, or choose another folder") -> Iterator[None]:
+    """Whatever the file system refuses within is told as "cannot ``task``: the reason; ``advice``"."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error).split(". Detail")[0]
+        where = f" ({error.filename})" if error.filename and str(error.filename) not in task else ""
+        raise GsnnError(f"cannot {task}: {reason}{where}; {advice}") from error
 
 
 def suggest(word: str, known: Iterable[str]) -> str:

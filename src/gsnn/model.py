@@ -66,13 +66,17 @@ class Model(nn.Module):
         return self.objective.terms(self.objective(batch), batch)
 
     def forward(self, batch: Batch) -> Prediction:
-        batch = self.transform(batch)
-        return self.objective.predict(self.objective(batch), batch)
+        return self.from_features(self.features(batch), batch)
 
     def features(self, batch: Batch) -> Tensor:
-        """What the network makes of each object before its head, [object, feature]."""
+        """What the network makes of each object before its head, [object, feature].
+
+        Where the study says that orientation means nothing, the mean over the eight quarter turns and reflections.
+        """
         batch = self.transform(batch)
-        return self.objective.network.features(**{name: batch[name] for name in self.inputs})
+        columns = {name: batch[name] for name in self.inputs}
+        views = orientations(columns) if self.spec.get("symmetric") else [columns]
+        return torch.stack([self.objective.network.features(**view) for view in views]).mean(0)
 
     def from_features(self, features: Tensor, batch: Batch) -> Prediction:
         """The prediction that belongs to :meth:`features`."""
@@ -95,8 +99,9 @@ class Model(nn.Module):
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
         save_file(tensors, folder / "model.safetensors.partial")
         about = {"inputs": self.inputs.to_dict(), "targets": self.targets.to_dict(), "spec": self.spec, "notes": notes}
-        (folder / "model.toml").write_text(tomli_w.dumps(_plain(about)))
+        (folder / "model.toml.partial").write_text(tomli_w.dumps(_plain(about)))
         (folder / "model.safetensors.partial").rename(folder / "model.safetensors")
+        (folder / "model.toml.partial").rename(folder / "model.toml")  # last: where it stands, the model is whole
 
     @classmethod
     def load(cls, folder: str | Path, *, trust: bool = False) -> Model:
@@ -115,6 +120,15 @@ class Model(nn.Module):
         load_weights(model, folder / "model.safetensors")
         model.notes = about.get("notes", {})
         return model.eval()
+
+
+def orientations(columns: Batch) -> list[Batch]:
+    """The eight quarter turns and reflections of every image [object, band, y, x]; other columns stay."""
+    views = []
+    for turns in range(4):
+        turned = {k: torch.rot90(v, turns, (-2, -1)) if v.ndim == 4 else v for k, v in columns.items()}
+        views += [turned, {k: v.flip(-1) if v.ndim == 4 else v for k, v in turned.items()}]
+    return views
 
 
 def load_weights(model: nn.Module, path: Path, *, partly: bool = False) -> list[str]:

@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import json
 import platform
+import time
 import tomllib
 from collections.abc import Iterator
 from functools import cached_property
@@ -17,11 +18,12 @@ from typing import Any
 import numpy as np
 import tomli_w
 
-from .errors import GsnnError
+from .errors import GsnnError, on_disk
 from .progress import Clock, Progress, default, duration
 from .steps.data import Ground, ground, preview, survey_for, write_json
 from .study import Study
 
+REFRESH_SECONDS = 60
 VERSIONS = ("gsnn", "torch", "numpy", "scipy", "scikit-learn", "pylance", "pyarrow", "astropy", "captum")
 
 
@@ -80,17 +82,18 @@ class Run:
         from .data.survey import Survey
 
         kept = self.path / "survey"
-        return ground(self.study, Survey.open(kept if kept.exists() else self.resolved.get("data", kept)))
+        where = kept if kept.exists() else self.resolved.get("data") or self.study.data.source
+        return ground(self.study, Survey.open(where if isinstance(where, (str, Path)) else kept))
 
     @property
     def predictions(self) -> Any:
         """predictions.parquet as an Arrow table."""
-        import pyarrow.parquet as pq
+        from .steps.evaluate import read_table
 
         path = self.path / "predictions.parquet"
         if not path.is_file():
             raise GsnnError(f"{self.path} has no predictions yet; finish it by `gsnn run`")
-        return pq.read_table(path)
+        return read_table(path)
 
     def predict(self, data: Any, out: str | Path | None = None, progress: Progress | None = None) -> Any:
         """Predictions for data that the network has never seen, as an Arrow table (see :mod:`gsnn.use`)."""
@@ -102,13 +105,15 @@ class Run:
         """Judge the network on another survey, refusing objects that it was trained on."""
         from .use import evaluate
 
-        return evaluate(self, data, progress or Progress())
+        with on_disk(f"judge the run {self.path}"):
+            return evaluate(self, data, progress or Progress())
 
     def show(self, object_id: str, out: str | Path | None = None) -> dict[str, Any]:
         """One object: prediction, truth, context, and a picture with its explanation."""
         from .use import show
 
-        return show(self, object_id, out)
+        with on_disk("draw the object", "choose another --out"):
+            return show(self, object_id, out)
 
     def compare(self, other: Run) -> dict[str, Any]:
         """Paired differences between two runs on the objects that both predicted."""
@@ -138,12 +143,11 @@ def run(
     if seeds < 1:
         raise GsnnError(f"--seeds {seeds} must be at least 1")
     folder, _ = place(study, data, out, seed, seeds)
-    with locked(folder):
-        one_run = Run(folder, trust=study.trust)
-        done = one_run.answer
-        if done and done.get("seeds_asked", 1) >= seeds:
-            progress.say(f"this run is finished; delete {folder} to do it again")
-            return one_run
+    one_run = Run(folder, trust=study.trust)
+    if one_run.answer.get("seeds_asked", 0) >= seeds:
+        progress.say(f"this run is finished; delete {folder} to do it again")
+        return one_run
+    with on_disk(f"go on with the run {folder}", "when that is mended, type the same line again"), locked(folder):
         clock, meter = Clock(), Meter()
         progress.step(1, study.question)
         state = Walk(study, folder, seed, seeds, progress, clock, meter)
@@ -163,7 +167,7 @@ def place(study: Study, data: Any, out: str | Path | None, seed: int, seeds: int
     elif isinstance(data, (list, tuple)) and all(isinstance(d, (str, Path)) for d in data):
         where = [str(Path(d).resolve()) for d in data]
     elif data is not None:
-        where = str(getattr(data, "path", "a table in memory"))
+        where = str(Path(data.path).resolve()) if hasattr(data, "path") else f"a table in memory, {_fingerprint(data)}"
     identity = json.dumps([study.digest, where, seed])
     digest = hashlib.blake2b(identity.encode(), digest_size=4).hexdigest()
     folder = Path(out) if out is not None else Path("runs") / f"{study.name}-{digest}"
@@ -189,6 +193,18 @@ def place(study: Study, data: Any, out: str | Path | None, seed: int, seeds: int
     except OSError as error:
         raise GsnnError(f"cannot write the run {folder}: {error.strerror}; choose another --out") from error
     return folder, resolved
+
+
+def _fingerprint(data: Any) -> str:
+    """16 hexadecimal digits of the rows of a table in memory."""
+    from .data.readers import read
+    from .data.survey import checksums
+
+    source, digest = read(data), hashlib.blake2b(digest_size=8)
+    for start in range(0, len(source), 1 << 14):
+        rows = source.rows(np.arange(start, min(start + (1 << 14), len(source))), 0)
+        digest.update(checksums(rows, list(source.schema())))
+    return digest.hexdigest()
 
 
 def _changed(path: Path, study: Study, old: dict[str, Any], new: dict[str, Any]) -> str:
@@ -232,6 +248,7 @@ class Walk:
     def __init__(self, study: Study, folder: Path, seed: int, seeds: int, progress: Progress, clock: Clock, meter: Any):
         self.study, self.folder, self.seed, self.seeds = study, folder, seed, seeds
         self.progress, self.clock, self.meter = progress, clock, meter
+        self.refreshed = time.monotonic()
 
     def data(self, data: Any) -> None:
         from .data.audit import audit
@@ -277,7 +294,7 @@ class Walk:
                 f"expected: about {duration(seconds)}{more}; {scratch:.2g} GB of scratch, "
                 f"{peak_memory_gb() + 0.3:.1f} GB of memory"
             )
-        fit = {"progress": self.progress}
+        fit = {"progress": self.progress, "refresh": self._refresh}
         self.main = train_model(self.study, self.one, fits / "main", seed=self.seed, **fit)
         self.clock.lap("train")
         write(self.folder)
@@ -295,11 +312,21 @@ class Walk:
         ]
         self.clock.lap("controls and seeds")
 
+    def _refresh(self) -> None:
+        """The page anew, at most once a minute: it takes a second or two."""
+        from .report.page import write
+
+        if time.monotonic() - self.refreshed > REFRESH_SECONDS:
+            write(self.folder)
+            self.refreshed = time.monotonic()
+
     def _architecture(self) -> str:
         from .model import Model
+        from .steps.evaluate import check_metrics
 
         model = Model(self.one.inputs, self.one.targets, self.study.spec, seed=self.seed, trust=self.study.trust)
         self.parameters = model.parameter_count
+        check_metrics(self.study, self.one, model)
         sees = " + ".join(dict.fromkeys(c.kind for c in self.one.inputs.columns))
         return f"{self.study.model['name']} of {self.parameters:,} parameters: {sees} -> {', '.join(self.one.targets)}"
 

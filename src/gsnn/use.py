@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 from pathlib import Path
@@ -12,11 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .data.survey import Survey, View
-from .errors import GsnnError
+from .errors import GsnnError, on_disk
 from .predict import compatible, predict_view, table_of
 from .progress import Progress
 from .steps.data import everything_as_test, shaped, source_for, write_json
-from .steps.evaluate import judged, predictions_file
+from .steps.evaluate import judged, predictions_file, read_table
 
 if TYPE_CHECKING:
     from .run import Run
@@ -61,7 +62,7 @@ def predict(run: Run, data: Any, out: str | Path | None = None, progress: Progre
     """
     progress = progress or Progress()
     model = run.model
-    with _Opened(run, data, progress) as survey:
+    with on_disk(f"write {out}"), _Opened(run, data, progress) as survey:
         survey = shaped(run.study, survey, target=False)
         whole = survey.view()
         compatible(model, whole)
@@ -86,12 +87,11 @@ def predict(run: Run, data: Any, out: str | Path | None = None, progress: Progre
             if partial is not None:
                 writer.close()
                 partial.rename(out)
-        except OSError as error:
-            raise GsnnError(f"cannot write {out}: {error.strerror or error}; choose another --out") from error
         finally:
             progress.done()
             if partial is not None:
-                partial.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    partial.unlink(missing_ok=True)
     return pa.concat_tables(pieces) if partial is None else pq.read_table(out)
 
 
@@ -137,7 +137,7 @@ def evaluate(run: Run, data: Any, progress: Progress) -> dict[str, Any]:
 
 def unseen(run: Run, view: View) -> tuple[View, int]:
     """The part of a view that the run was not trained on, and how many objects that leaves out."""
-    seen = set(pq.read_table(run.path / "fits/main/seen.parquet").column("id").to_pylist())
+    seen = set(read_table(run.path / "fits/main/seen.parquet").column("id").to_pylist())
     ids = view.columns(["id"])["id"]
     new = np.array([one not in seen for one in ids], bool)
     if not new.any():

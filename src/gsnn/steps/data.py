@@ -97,7 +97,8 @@ def shaped(study: Study, survey: Survey, *, target: bool = True) -> Survey:
     """The survey with the study's derived columns and, if ``target``, its classes."""
     wanted = study.data.derive
     used = set(study.data.inputs) | ({*study.targets} if target else set())
-    survey = survey.derive({k: v for k, v in wanted.items() if target or k in used})
+    new = {k: v for k, v in wanted.items() if (target or k in used) and survey.derived.get(k) != v}
+    survey = survey.derive(new)
     if target and resolve(study.objective["name"], "objective", trust=study.trust).target_kind == "label":
         for name in study.targets:
             _known(survey.schema, name, "target")
@@ -187,6 +188,12 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return value.tolist()
     return str(value)
+
+
+def augmentations(study: Study) -> list[torch.nn.Module]:
+    """The changes of the images under which the study says that the answer stays."""
+    specs = enumerate(study.data.augment)
+    return [build(spec, "augment", path=("data", "augment", i), trust=study.trust) for i, spec in specs]
 
 
 def batch_of(view: View, names: list[str]) -> dict[str, torch.Tensor]:

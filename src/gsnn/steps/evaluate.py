@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,13 @@ import pyarrow.parquet as pq
 
 from ..config import build, normalise
 from ..data.survey import View
-from ..errors import ConfigError, suggest
+from ..errors import ConfigError, GsnnError, suggest
 from ..evaluation.distributions import Categorical, Distribution
 from ..evaluation.judge import judge
 from ..predict import predict_view, table_of
 from ..progress import Progress, duration
 from ..study import Study
-from .data import Ground
+from .data import Ground, batch_of
 from .train import Trained
 
 
@@ -63,8 +64,24 @@ def write_table(path: Path, table: pa.Table) -> None:
     """A Parquet file, whole or not at all."""
     partial = path.with_name(f".{path.name}.partial")
     path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table, partial)
-    partial.rename(path)
+    try:
+        pq.write_table(table, partial)
+        partial.rename(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
+
+
+def read_table(path: Path) -> pa.Table:
+    """A Parquet file of a run."""
+    try:
+        return pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).split(". ")[0].splitlines()[0]
+        raise GsnnError(
+            f"{path} is missing or damaged ({reason}); run the study again, or copy the run anew"
+        ) from error
 
 
 def fit_baselines(
@@ -93,6 +110,22 @@ def fit_baselines(
     return found, seconds, described
 
 
+def check_metrics(study: Study, one: Ground, model: Any) -> None:
+    """Refuse metrics and a headline that the model's predictions do not have, before anything is trained."""
+    import torch
+
+    from ..evaluation.metrics import metrics_for
+
+    with torch.inference_mode():
+        found = model.eval()(batch_of(one.test.take(np.arange(min(len(one.test), 2))), list(one.inputs)))
+    asked = list(study.evaluate.metrics) if study.evaluate.metrics else None
+    for name, prediction in found.items():
+        known = [metric.name for metric in metrics_for(prediction, one.targets[name], asked)]
+        headline = study.evaluate.headline
+        if headline and headline not in known:
+            raise ConfigError(f"is not measured; {suggest(headline, known)}", ("evaluate", "headline"))
+
+
 def judged(
     study: Study,
     one: Ground,
@@ -117,8 +150,6 @@ def judged(
             resamples=resamples or study.evaluate.resamples,
         )
         if headline := study.evaluate.headline:
-            if headline not in verdict["metrics"]:
-                raise ConfigError(f"is not measured; {suggest(headline, verdict['metrics'])}", ("evaluate", "headline"))
             verdict["headline_metric"] = headline
             verdict["metrics"] = {headline: verdict["metrics"][headline], **verdict["metrics"]}
     return verdicts

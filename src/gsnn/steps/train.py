@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from ..config import build
 from ..data.augment import augment
 from ..data.stream import Batch, Stream
 from ..data.survey import Survey, View
@@ -26,7 +26,7 @@ from ..study import Study
 from ..training.runtime import Runtime, resolve
 from ..training.step import probe
 from ..training.trainer import History, fit
-from .data import Ground, batch_of, write_json
+from .data import Ground, augmentations, batch_of, write_json
 
 
 class PermutedView(View):
@@ -122,8 +122,12 @@ def train_model(
     runtime: Runtime | None = None,
     progress: Progress | None = None,
     control: bool = False,
+    refresh: Callable[[], None] = lambda: None,
 ) -> Trained:
-    """Fit the study's network into ``folder``, or go on where it was; ``control`` learns permuted labels."""
+    """Fit the study's network into ``folder``, or go on where it was.
+
+    ``control`` learns permuted labels; ``refresh`` is called after every epoch.
+    """
     progress = progress or Progress()
     train, valid = one.train, one.valid
     settings = study.train
@@ -137,19 +141,23 @@ def train_model(
         model = Model.load(folder / "model", trust=study.trust)
         return Trained(model, Runtime(**model.notes["runtime"]), model.notes["history"])
     model = new_model(study, one, train, seed)
-    augmentations = [build(a, "augment", path=("data", "augment", i)) for i, a in enumerate(study.data.augment)]
+    changes = augmentations(study)
 
     def change(batch: Batch, rng: Rng) -> Batch:
-        return augment(batch, augmentations, rng, one.inputs)
+        return augment(batch, changes, rng, one.inputs)
 
     read, check = streams(study, one, train, valid, seed, folder / "scratch", progress)
+
+    def told(event: dict[str, Any]) -> None:
+        progress.training(event)
+        if event["event"] == "epoch":
+            refresh()
+
     with read, check:
-        runtime = runtime or resolved_runtime(
-            folder / "runtime.json", study, model, read, change if augmentations else None
-        )
+        runtime = runtime or resolved_runtime(folder / "runtime.json", study, model, read, change if changes else None)
         history = fit(
             model, read, check, settings, folder, runtime=runtime, seed=seed,
-            augment=change if augmentations else None, report=progress.training,
+            augment=change if changes else None, report=told,
         )  # fmt: skip
     progress.done()
     runtime.place(model)

@@ -1,0 +1,108 @@
+"""Each study of real data in a short form: it beats a loose floor and its sceptic, and its predictions can be read.
+
+A study joins by a line in STUDIES. The floors are far below what the whole study reaches (docs/studies has those
+numbers): they tell a broken study from a working one in seconds, and nothing more.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import pyarrow.parquet as pq
+import pytest
+
+from gsnn.evaluation.distributions import from_columns
+from gsnn.run import run
+from gsnn.study import Study, built_in
+
+
+class Short(NamedTuple):
+    """A study cut short. ``floor`` is (metric, the least or the greatest value that is accepted)."""
+
+    files: str | tuple[str, ...]
+    objects: int
+    floor: tuple[str, float]
+    changes: tuple[str, ...] = ()
+
+
+STUDIES = {
+    "pulsars": Short("htru2/pulsar_stars.csv", 17_898, ("f1[pulsar]", 0.75), ("train.epochs=3",)),
+    "photo-z": Short(
+        "boss_dr10_photoz/boss_dr10_0.csv",
+        20_000,
+        ("sigma_nmad", 0.05),
+        ("train.epochs=4", "data.where=MAG_R < 21", "evaluate.baselines=['prior', 'knn']"),
+    ),
+    "photo-z-sdss": Short(
+        ("photoz_annz_sdss/sdss.ugriz.train", "photoz_annz_sdss/sdss.ugriz.valid"),
+        20_000,
+        ("sigma_nmad", 0.04),
+        ("train.epochs=3", "data.split.fractions=[0.6, 0.2, 0.2]"),
+    ),
+    "star-galaxy-quasar": Short("sdss_dr14_10k", 10_000, ("accuracy", 0.88), ("train.epochs=6",)),
+    "odd-spirals": Short(
+        "galaxyzoo2_spirals/train",
+        1_400,
+        ("accuracy", 0.45),
+        ("train.epochs=1", "model.width=8", "data.source.size=32", "explain.methods=['saliency']"),
+    ),
+}
+QUICK = ("evaluate.control=false", "evaluate.resamples=100", "explain.objects=6", "train.patience=0")
+
+
+def test_every_study_of_real_data_is_here():
+    needs = {name for name, path in built_in().items() if "obtain" in path.read_text()}
+    assert needs == set(STUDIES)
+
+
+@pytest.fixture(scope="module", params=STUDIES)
+def done(request, data, tmp_path_factory):
+    """The short form, run once."""
+    short = STUDIES[request.param]
+    names = (short.files,) if isinstance(short.files, str) else short.files
+    files = [str(data / name) for name in names]
+    fixed = () if any("baselines" in change for change in short.changes) else ("evaluate.baselines=['prior']",)
+    study = Study.load(request.param, (*QUICK, *fixed, *short.changes))
+    folder = tmp_path_factory.mktemp("real") / request.param
+    return short, run(study, data=files[0] if len(files) == 1 else files, out=folder)
+
+
+def test_it_beats_a_loose_floor(done):
+    short, finished = done
+    metric, floor = short.floor
+    entry = finished.answer["metrics"][metric]
+    assert entry["value"] > floor if entry["better"] == "high" else entry["value"] < floor
+
+
+def test_all_objects_take_part(done):
+    short, finished = done
+    answer = finished.answer
+    assert answer["survey"]["objects"] <= short.objects
+    assert sum(answer["objects"].values()) <= answer["survey"]["objects"]
+    assert answer["objects"]["test"] > 0.05 * sum(answer["objects"].values())
+
+
+def test_its_predictions_can_be_read(done):
+    _, finished = done
+    table = pq.read_table(finished.path / "predictions.parquet")
+    assert table.column_names[0] == "id"
+    assert len(set(table["id"].to_pylist())) == len(table) == finished.answer["objects"]["test"]
+    assert table["truth"].null_count == 0
+    prediction = from_columns(table)
+    assert len(prediction) == len(table)
+    assert set(table["flag"].to_pylist()) & {""}
+
+
+def test_its_report_stands_by_itself(done):
+    _, finished = done
+    page = finished.report.read_text()
+    assert finished.answer["question"] in page
+    assert len(page) < 5_000_000
+    assert "<script src=" not in page
+
+
+def test_new_data_of_the_same_kind_are_predicted(done):
+    _, finished = done
+    survey = finished.ground.survey
+    found = finished.predict(survey if finished.answer["objects"]["test"] < 500 else finished.resolved["data"])
+    assert len(found) == finished.answer["survey"]["objects"]
