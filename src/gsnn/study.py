@@ -46,6 +46,9 @@ class Data(Section):
     augment: Annotated[
         tuple[str | Spec, ...], Field(description="changes of the images under which the answer stays")
     ] = ()
+    symmetric: Annotated[
+        bool, Field(description="orientation means nothing: predict by the mean over quarter turns and reflections")
+    ] = False
     scratch_gb: Annotated[float, Field(gt=0, description="disk for decoded rows")] = 8.0
     obtain: Annotated[str | None, Field(description="where the data of this study are to be had")] = None
 
@@ -198,7 +201,13 @@ class Study(Section):
     @property
     def spec(self) -> dict[str, Any]:
         """The tables from which a model is built."""
-        return {"model": self.network, "objective": self.objective, "transforms": self.data.transforms}
+        data = self.data
+        return {
+            "model": self.network,
+            "objective": self.objective,
+            "transforms": data.transforms,
+            "symmetric": data.symmetric,
+        }
 
     # ------------------------------------------------------------------ doing
 

@@ -1,7 +1,7 @@
 """Which objects are for training, validation and test: a function of the sky, of a group or of the object itself.
 
-The function has no salt: under the same fractions an object falls on the same side in every survey and run, so a network
-trained on one survey can be judged on another without having seen its test objects.
+The function has no salt: under the same fractions an object falls on the same side in every survey and run, so that a
+network trained on one survey can be judged on another without having seen its test objects.
 """
 
 from __future__ import annotations

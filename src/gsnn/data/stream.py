@@ -7,7 +7,6 @@ asking for another step. Nothing here grows with the number of objects except th
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import tempfile
 import threading

@@ -1,0 +1,121 @@
+"""Writes docs/results.md and the results on the pages of the studies from the answers of finished runs.
+
+    python docs/make_results.py runs/morphology-1a2b3c4d runs/pulsars-5e6f7a8b ...
+
+Nothing is rounded in the network's favour: every number stands with its 95% interval, beside the baselines on the same objects.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+DOCS = Path(__file__).parent
+SHOWN = {
+    "label": ("accuracy", "balanced_accuracy", "f1_macro", "roc_auc", "ece"),
+    "scalar": ("sigma_nmad", "outlier_rate", "photoz_bias", "rmse", "cde_loss", "crps", "pit_ks", "coverage_68"),
+}
+OPEN, CLOSE = "<!-- result -->", "<!-- /result -->"
+
+
+def number(entry: dict[str, Any] | None) -> str:
+    """A value with its interval."""
+    if not entry or entry["value"] is None:
+        return "-"
+    if entry.get("percent"):
+        return f"{100 * entry['value']:.1f}% ({100 * entry['low']:.1f} to {100 * entry['high']:.1f})"
+    digits = 2 if abs(entry["value"]) >= 1 else 4
+    return f"{entry['value']:.{digits}f} ({entry['low']:.{digits}f} to {entry['high']:.{digits}f})"
+
+
+def metrics_of(answer: dict[str, Any]) -> list[str]:
+    """The headline first, then the usual ones."""
+    names = dict.fromkeys([answer["headline_metric"], *SHOWN[answer["target"]["kind"]]])
+    return [name for name in names if name in answer["metrics"]]
+
+
+def result(answer: dict[str, Any]) -> str:
+    """The section of a study's page."""
+    names, baselines = metrics_of(answer), answer["baselines"]
+    lines = [
+        answer["answer"] + ".",
+        "",
+        "| | " + " | ".join(names) + " | CPU of fit |",
+        "|---" * (len(names) + 2) + "|",
+    ]
+    network = [number(answer["metrics"][name]) for name in names]
+    lines.append(f"| **network** | {' | '.join(network)} | {answer['training_seconds']:.0f} s (wall) |")
+    for rival, found in baselines.items():
+        cells = [number(found.get(name)) for name in names]
+        lines.append(f"| {rival} | {' | '.join(cells)} | {answer['baseline_seconds'][rival]:.0f} s |")
+    head = answer["headline_metric"]
+    seeds = [seed["metrics"][head]["value"] for seed in answer["seeds"]]
+    lines += ["", f"Objects: {', '.join(f'{n:,} {part}' for part, n in answer['objects'].items())}."]
+    if len(seeds) > 1:
+        spread = answer["seed_spread"][head]
+        each = ", ".join(f"{value:.4f}" for value in seeds)
+        lines.append(f"Over {len(seeds)} seeds {head} is {spread['mean']:.4f} +- {spread['std']:.4f} ({each}).")
+    control = answer["controls"].get("permuted")
+    if control:
+        lines.append(
+            f"Trained on permuted labels: {control['metric']} {control['value']:.3f} ({control['low']:.3f} to "
+            f"{control['high']:.3f}), chance {control['chance']:.3f}."
+        )
+    for method, verdict in answer["explanations"].items():
+        if "sanity_correlation" in verdict:
+            lines.append(
+                f"{method}: rank correlation {verdict['sanity_correlation']:.2f} with a randomised network's map."
+            )
+    lines.append(
+        f"Whole run {sum(answer['seconds'].values()):.0f} s, {1000 * answer['energy_kwh']:.2f} Wh, "
+        f"{answer['co2e_g']:.2f} g CO2e ({answer['energy_source']}); GSNN {answer['versions'].get('gsnn')}, "
+        f"torch {answer['versions']['torch']}, {answer['runtime']['dtype']} on {answer['runtime']['threads']} thread(s), "
+        f"seed {answer['seed']}."
+    )
+    return "\n".join(lines)
+
+
+def row(answer: dict[str, Any]) -> str:
+    """The line of a study in the table of all."""
+    head, study = answer["headline_metric"], answer["study"]
+    worth = {
+        name: found[head] for name, found in answer["baselines"].items() if found.get(head, {}).get("value") is not None
+    }
+    sign = -1 if answer["metrics"][head]["better"] == "high" else 1
+    best = min(worth, key=lambda name: sign * worth[name]["value"])
+    gap = worth[best]["difference"]
+    spread = answer["seed_spread"].get(head)
+    seeds = f"{spread['mean']:.4f} +- {spread['std']:.4f} ({len(answer['seeds'])})" if len(answer["seeds"]) > 1 else "-"
+    page = study if (DOCS / "studies" / f"{study}.md").exists() else "photo-z"
+    return (
+        f"| [{study}](studies/{page}.md) | {answer['n']:,} | {head} | {number(answer['metrics'][head])} | {seeds} | "
+        f"{best} {number(worth[best])} | {number(gap | {'percent': worth[best].get('percent')})} | {gap['verdict']} |"
+    )
+
+
+def main(runs: list[str]) -> None:
+    answers = [json.loads((Path(run) / "answer.json").read_text()) for run in runs]
+    table = [
+        "| study | test objects | metric | network | seeds: mean +- std | best baseline | difference | verdict |",
+        "|---" * 8 + "|",
+    ]
+    between(DOCS / "results.md", "\n".join([*table, *map(row, answers)]))
+    for answer in answers:
+        page = DOCS / "studies" / f"{answer['study']}.md"
+        if page.exists():
+            between(page, result(answer))
+        else:
+            print(f"no page for {answer['study']}:\n{result(answer)}")
+
+
+def between(page: Path, text: str) -> None:
+    """Put ``text`` between the page's markers."""
+    before, _, rest = page.read_text().partition(OPEN)
+    after = rest.partition(CLOSE)[2] if CLOSE in rest else rest
+    page.write_text(f"{before}{OPEN}\n{text}\n{CLOSE}{after}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
