@@ -74,7 +74,8 @@ class Run:
     def runtime(self) -> Any:
         from .training.runtime import Runtime
 
-        return Runtime(**self.model.notes["runtime"])
+        kept = Runtime(**self.model.notes.get("runtime", {}))
+        return kept if kept.available() else Runtime("cpu", threads=kept.threads)  # trained on another machine
 
     @cached_property
     def ground(self) -> Ground:
@@ -198,7 +199,7 @@ def place(study: Study, data: Any, out: str | Path | None, seed: int, seeds: int
 def _fingerprint(data: Any) -> str:
     """16 hexadecimal digits of the rows of a table in memory."""
     from .data.readers import read
-    from .data.survey import checksums
+    from .data.values import checksums
 
     source, digest = read(data), hashlib.blake2b(digest_size=8)
     for start in range(0, len(source), 1 << 14):

@@ -11,7 +11,7 @@ import glob
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,60 +25,11 @@ from ..errors import GsnnError
 from . import rows as row_lists
 from .schema import DENSE, Column, Schema
 from .source import QUARANTINE, Source
+from .values import as_text, checksums, healpix, numpy_of
 
 CHECKSUM, ROW, HEALPIX = "checksum", "row", "healpix"
-NSIDE = 512  # one published constant: the same object falls into the same sky pixel in every survey
 _BLOCK_BYTES = 64 << 20
 _SEAL = b"gsnn.blake2b"  # key of the digest of the schema, in the metadata beside it
-
-
-def healpix(ra: np.ndarray, dec: np.ndarray) -> Int64[np.ndarray, "n"]:
-    """HEALPix nested pixels of nside 512 (6.9 arcmin) of positions in degrees; -1 where a position is missing."""
-    from astropy import units
-    from astropy_healpix import HEALPix
-
-    known = np.isfinite(ra) & np.isfinite(dec) & (np.abs(dec) <= 90)
-    pixels = np.full(len(ra), -1, np.int64)
-    grid = HEALPix(NSIDE, order="nested")
-    pixels[known] = grid.lonlat_to_healpix(np.mod(ra[known], 360) * units.deg, dec[known] * units.deg)
-    return pixels
-
-
-def checksums(batch: pa.RecordBatch | pa.Table, names: Sequence[str]) -> Int64[np.ndarray, "n"]:
-    """A 63-bit BLAKE2b digest of each row's values, in the order of ``names``."""
-    parts: list[Iterable[bytes]] = []
-    for name in names:
-        column = batch.column(name)
-        if isinstance(column, pa.ChunkedArray):
-            column = column.combine_chunks()
-        if pa.types.is_string(column.type):
-            parts.append([b"\0" if v is None else v.encode() + b"\1" for v in column.to_pylist()])
-        else:
-            values = np.ascontiguousarray(_numpy(column))
-            parts.append(values.reshape(len(values), -1).view(np.uint8) if len(values) else [])
-    out = np.empty(batch.num_rows, np.int64)
-    for i, row in enumerate(zip(*parts)):
-        digest = hashlib.blake2b(digest_size=8)
-        for part in row:
-            digest.update(part)
-        out[i] = int.from_bytes(digest.digest(), "little") >> 1
-    return out
-
-
-def _numpy(column: pa.Array) -> np.ndarray:
-    """Values of an Arrow column: fixed-size lists as [row, value], missing values as NaN."""
-    if pa.types.is_fixed_size_list(column.type):
-        width = column.type.list_size
-        if column.null_count:
-            column = column.fill_null(pa.scalar([_missing(column.type.value_type)] * width, column.type))
-        return column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), width)
-    if column.null_count and not pa.types.is_floating(column.type):
-        return column.cast(pa.float64()).to_numpy(zero_copy_only=False)
-    return column.to_numpy(zero_copy_only=False)
-
-
-def _missing(value_type: pa.DataType) -> float:
-    return float("nan") if pa.types.is_floating(value_type) else 0
 
 
 def _lance() -> Any:
@@ -295,7 +246,7 @@ class Survey:
             return codes.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
         if kind in ("id", "text"):
             return np.array(column.to_pylist(), dtype=object)
-        values = _numpy(column)
+        values = numpy_of(column)
         if name not in self.schema:
             return values
         if kind not in DENSE and not np.issubdtype(values.dtype, np.floating):
@@ -318,21 +269,16 @@ class Survey:
         with _reading(f"the survey {self.path} is damaged and cannot be read"):
             for batch in self.dataset.to_batches(columns=[*names, *own], batch_size=2048, scan_in_order=True):
                 rows = np.arange(done, done + batch.num_rows)
-                wrong = checksums(batch, names) != _numpy(batch.column(CHECKSUM))
-                wrong |= _numpy(batch.column(ROW)) != rows
+                wrong = checksums(batch, names) != numpy_of(batch.column(CHECKSUM))
+                wrong |= numpy_of(batch.column(ROW)) != rows
                 if HEALPIX in own:
-                    pixels = healpix(_numpy(batch.column("ra")), _numpy(batch.column("dec")))
-                    wrong |= _numpy(batch.column(HEALPIX)) != pixels
+                    pixels = healpix(numpy_of(batch.column("ra")), numpy_of(batch.column("dec")))
+                    wrong |= numpy_of(batch.column(HEALPIX)) != pixels
                 bad += rows[wrong].tolist()
                 done += batch.num_rows
                 if progress:
                     progress(done, total)
         return bad
-
-
-def as_text(value: Any) -> str:
-    """A class value as text; whole floats without their .0."""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _clear_leftovers(path: Path) -> None:
@@ -375,7 +321,7 @@ def _write(folder: Path, source: Source, seed: int, first: int, progress: Callab
             numbers = np.arange(next_row, next_row + batch.num_rows)
             columns += [pa.array(numbers), pa.array(checksums(batch, names))]
             if sky:
-                columns.append(pa.array(healpix(_numpy(batch.column("ra")), _numpy(batch.column("dec")))))
+                columns.append(pa.array(healpix(numpy_of(batch.column("ra")), numpy_of(batch.column("dec")))))
             next_row += batch.num_rows
             if batch.num_rows:
                 yield pa.RecordBatch.from_arrays(columns, schema=stored)
