@@ -45,6 +45,14 @@ def _one_thread():
 
 
 @pytest.fixture
+def no_figures(monkeypatch):
+    """Reports without figures, which take most of the time of a small run; tests/report looks at them."""
+    from collections import defaultdict
+
+    monkeypatch.setattr("gsnn.report.page.drawings", lambda *_: defaultdict(list))
+
+
+@pytest.fixture
 def unchecked():
     """Shapes unchecked, to see how GSNN itself refuses wrong ones."""
     from jaxtyping import config

@@ -22,6 +22,8 @@ from gsnn.progress import Progress
 from gsnn.run import Run, locked, run
 from gsnn.study import Study
 
+pytestmark = pytest.mark.usefixtures("no_figures")
+
 KEYS = {
     "question", "answer", "metrics", "baselines", "calibration", "controls", "objects", "seconds", "energy_kwh",
     "co2e_g", "seed", "versions",
@@ -264,7 +266,7 @@ def test_two_processes_at_once_are_refused(table_run, copied, table_survey):
 # ------------------------------------------------------------------ interrupted
 
 SLOW = change(
-    TABLE, train__epochs=40, train__checkpoint_seconds=0.0, evaluate__baselines=["prior"], explain__methods=[]
+    TABLE, train__epochs=16, train__checkpoint_seconds=0.0, evaluate__baselines=["prior"], explain__methods=[]
 )
 
 

@@ -348,3 +348,13 @@ def test_distances_are_those_of_features(table_run):
     _, distance = predict_view(table_run.model, view, table_run.runtime)
     assert distance.shape == (len(view),)
     assert float((distance > table_run.model.outliers.threshold).float().mean()) < 0.1
+
+
+def test_a_network_of_another_machine_is_used_on_this_one(table_run, copied):
+    """Trained on a GPU that is not here: it predicts on the CPU."""
+    one = copied(table_run)
+    path = one.path / "fits/main/model/model.toml"
+    path.write_text(path.read_text().replace('device = "cpu"', 'device = "cuda:7"'))
+    found, expected = Run(one.path).predict(fresh()), table_run.predict(fresh())
+    np.testing.assert_allclose(found["star_p"].to_numpy(), expected["star_p"].to_numpy(), atol=1e-6)
+    assert Run(one.path).evaluate()["metrics"] == table_run.answer["metrics"]

@@ -24,6 +24,8 @@ from gsnn.predict import table_of
 from gsnn.run import Run, run
 from gsnn.study import Study
 
+pytestmark = pytest.mark.usefixtures("no_figures")
+
 QUICK = change(TABLE, train__epochs=1, evaluate__baselines=["prior"], explain__methods=[])
 
 
@@ -298,13 +300,15 @@ def test_a_damaged_run_is_told(table_run, copied, table_survey, name, how):
         lambda: Run(one.path).compare(table_run),
         lambda: Run(one.path).show("o1"),
     ]
-    failed = 0
+    failed, expected = 0, table_run.predict(table(20, first=8000))
     for use in uses:
         with contextlib.suppress(GsnnError):  # anything else is a crash
             use()
             continue
         failed += 1
-    assert failed >= 1
+    if not failed:  # half of a model's description may hold all that matters
+        assert Run(one.path).predict(table(20, first=8000)).equals(expected)
+        assert name == f"{MODEL}.toml"
 
 
 @pytest.mark.parametrize("every", [False, True])
@@ -408,7 +412,7 @@ def test_a_full_disk_while_a_survey_grows(tmp_path):
         assert (again.digest, again.verify()) == (before, [])
 
 
-@pytest.mark.parametrize("size", ["40k", "120k", "200k", "300k"])
+@pytest.mark.parametrize("size", ["40k", "76k", "108k", "140k", "164k"])
 def test_a_full_disk_at_any_moment_of_a_run(tmp_path, table_run, table_survey, size):
     """The scratch, a checkpoint, the model, predictions, the report: a sentence; with room again, the same answer."""
     out = tmp_path / "disk" / "run"
