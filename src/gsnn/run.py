@@ -7,7 +7,6 @@ import fcntl
 import hashlib
 import json
 import platform
-import time
 import tomllib
 from collections.abc import Iterator
 from functools import cached_property
@@ -15,15 +14,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tomli_w
 
 from .errors import GsnnError, on_disk
-from .progress import Clock, Progress, default, duration
-from .steps.data import Ground, ground, preview, survey_for, write_json
+from .progress import Clock, Progress, default
+from .steps.data import Ground, ground
 from .study import Study
 
-REFRESH_SECONDS = 60
 VERSIONS = ("gsnn", "torch", "numpy", "scipy", "scikit-learn", "pylance", "pyarrow", "astropy", "captum")
 
 
@@ -139,6 +136,7 @@ def run(
     ``seeds`` trains that many networks and reports their spread beside the bootstrap interval of the first.
     """
     from .training.energy import Meter
+    from .walk import Walk
 
     progress = default() if progress is None else progress
     if seeds < 1:
@@ -241,169 +239,3 @@ def versions() -> dict[str, str]:
         with contextlib.suppress(PackageNotFoundError):
             found[name] = version(name)
     return found
-
-
-class Walk:
-    """The steps of one run in order; each leaves its files, and finds them again on resume."""
-
-    def __init__(self, study: Study, folder: Path, seed: int, seeds: int, progress: Progress, clock: Clock, meter: Any):
-        self.study, self.folder, self.seed, self.seeds = study, folder, seed, seeds
-        self.progress, self.clock, self.meter = progress, clock, meter
-        self.refreshed = time.monotonic()
-
-    def data(self, data: Any) -> None:
-        from .data.audit import audit
-        from .report.page import write
-
-        survey = survey_for(self.study, self.folder / "survey", data, self.seed, self.progress)
-        self.progress.done()
-        self.one = ground(self.study, survey)
-        parts = ", ".join(f"{len(v):,} {name}" for name, v in self._views().items())
-        self.progress.step(2, f"{len(survey):,} {self.study.unit} ({parts}), split by {self.one.split.by}")
-        pictures = list(preview(self.one))
-        if pictures:
-            self.progress.pictures(np.stack([p for p, _ in pictures]), [c for _, c in pictures])
-        path = self.folder / "audit.json"
-        if path.is_file():
-            self.audit = json.loads(path.read_text())
-        else:
-            inputs, targets = list(self.one.inputs), list(self.one.targets)
-            self.audit = audit(self.one.survey, self.one.split, inputs, targets, by=list(self.one.covariates))
-            write_json(path, self.audit)
-        for finding in self.audit["findings"]:
-            if finding["level"] != "ok":
-                self.progress.say(f"{finding['level']}: {finding['sentence']}")
-        write(self.folder)
-        self.clock.lap("data")
-
-    def _views(self) -> dict[str, Any]:
-        return {"training": self.one.train, "validation": self.one.valid, "test": self.one.test}
-
-    def train(self, only: bool) -> None:
-        from .report.page import write
-        from .steps.train import expected, train_model
-        from .training.energy import peak_memory_gb
-
-        fits = self.folder / "fits"
-        self.progress.step(3, self._architecture())
-        networks = 1 if only else self.seeds
-        self.progress.step(4, f"{self.study.train.epochs} epochs of {len(self.one.train):,} objects")
-        if not (fits / "main" / "model" / "model.toml").exists():
-            seconds, scratch = expected(self.study, self.one, self.seed)
-            more = f", times {networks} seeds" if networks > 1 else ""
-            self.progress.say(
-                f"expected: about {duration(seconds)}{more}; {scratch:.2g} GB of scratch, "
-                f"{peak_memory_gb() + 0.3:.1f} GB of memory"
-            )
-        fit = {"progress": self.progress, "refresh": self._refresh}
-        self.main = train_model(self.study, self.one, fits / "main", seed=self.seed, **fit)
-        self.clock.lap("train")
-        write(self.folder)
-        if only:
-            return
-        runtime = self.main.runtime
-        self.control = self.others = None
-        if self.study.evaluate.control:
-            self.control = train_model(
-                self.study, self.one, fits / "control", seed=self.seed, runtime=runtime, control=True, **fit
-            )
-        self.others = [
-            train_model(self.study, self.one, fits / f"seed-{k}", seed=self.seed + k, runtime=runtime, **fit)
-            for k in range(1, self.seeds)
-        ]
-        self.clock.lap("controls and seeds")
-
-    def _refresh(self) -> None:
-        """The page anew, at most once a minute: it takes a second or two."""
-        from .report.page import write
-
-        if time.monotonic() - self.refreshed > REFRESH_SECONDS:
-            write(self.folder)
-            self.refreshed = time.monotonic()
-
-    def _architecture(self) -> str:
-        from .model import Model
-        from .steps.evaluate import check_metrics
-
-        model = Model(self.one.inputs, self.one.targets, self.study.spec, seed=self.seed, trust=self.study.trust)
-        self.parameters = model.parameter_count
-        check_metrics(self.study, self.one, model)
-        sees = " + ".join(dict.fromkeys(c.kind for c in self.one.inputs.columns))
-        return f"{self.study.model['name']} of {self.parameters:,} parameters: {sees} -> {', '.join(self.one.targets)}"
-
-    def judge(self) -> None:
-        from .predict import predict_view
-        from .steps import evaluate as steps
-
-        one, test = self.one, self.one.test
-        found = steps.predictions_file(self.folder / "predictions.parquet", one, test, self.main, self.progress)
-        baselines, seconds, described = steps.fit_baselines(
-            self.study, one, test, self.folder / "baselines", self.seed, self.progress
-        )
-        verdicts = steps.judged(self.study, one, test, found, baselines, self.seed)
-        truth = steps.truth_of(test, one.target)
-        controls: dict[str, Any] = {"leakage": self.audit.get("leakage", {})}
-        if self.control is not None:
-            (prediction, *_) = predict_view(self.control.model, test, self.control.runtime)[0].values()
-            controls["permuted"] = steps.control_verdict(one, prediction, truth, self.seed)
-        by_seed = [{"seed": self.seed, "metrics": verdicts[one.target]["metrics"]}]
-        for k, other in enumerate(self.others or (), 1):
-            predicted = predict_view(other.model, test, other.runtime)[0]
-            verdict = steps.judged(self.study, one, test, predicted, {}, self.seed, resamples=100)[one.target]
-            by_seed.append({"seed": self.seed + k, "metrics": verdict["metrics"]})
-        self.found, self.truth = found, truth
-        self.judged = {
-            **verdicts[one.target], "controls": controls, "seeds": by_seed, "seed_spread": steps.spread(by_seed),
-            "baseline_seconds": seconds, "baseline_settings": described,
-        }  # fmt: skip
-        if len(verdicts) > 1:
-            self.judged["targets"] = {name: verdict["metrics"] for name, verdict in verdicts.items()}
-        self.clock.lap("evaluate")
-
-    def interpret(self) -> None:
-        from .evaluation.headline import headline
-        from .report.card import write as write_card
-        from .report.page import write
-        from .steps.explain import chosen, examples_file, explain
-        from .training.energy import co2e_kg, peak_memory_gb
-
-        one, test = self.one, self.one.test
-        self.progress.step(
-            5, ", ".join(str(m if isinstance(m, str) else m["name"]) for m in self.study.explain.methods)
-        )
-        prediction = self.found[one.target]
-        examples_file(self.folder / "examples.npz", one, test, prediction, self.truth, self.seed)
-        groups = chosen(prediction, self.truth, self.seed, max(self.study.explain.objects // 3, 1))
-        some = test.take(np.concatenate(list(groups.values())))
-        explanations = explain(self.study, one, self.main, some, self.folder / "explain", self.seed, self.progress)
-        self.clock.lap("explain")
-        history = self.main.history
-        kwh = self.meter.kwh
-        kg, grid = co2e_kg(kwh)
-        column = one.targets[one.target]
-        answer = {
-            "study": self.study.name,
-            "question": self.study.question,
-            "answer": headline(self.judged, objects=self.study.unit),
-            **self.judged,
-            "explanations": explanations,
-            "objects": {name: len(view) for name, view in zip(("train", "valid", "test"), self._views().values())},
-            "target": {"name": column.name, "kind": column.kind, "classes": list(column.classes), "unit": column.unit},
-            "seconds": self.clock.seconds,
-            "training_seconds": history["seconds"],
-            "energy_kwh": kwh,
-            "energy_source": self.meter.source,
-            "co2e_g": 1000 * kg,
-            "grid_source": grid,
-            "memory_gb": peak_memory_gb(),
-            "parameters": self.parameters,
-            "survey": {"digest": one.survey.digest, "objects": len(one.survey)},
-            "runtime": self.main.runtime.to_dict(),
-            "seed": self.seed,
-            "seeds_asked": self.seeds,
-            "versions": versions(),
-        }
-        write_json(self.folder / "answer.json", answer)
-        write_card(self.folder)
-        write(self.folder)
-        self.progress.say(f"done in {duration(sum(self.clock.seconds.values()))}")
