@@ -1,7 +1,7 @@
 """The shapes that annotations promise, checked at run time: what the import hook of conftest.py puts around functions.
 
-Only arrays are checked, against annotations of arrays: a list in the place of an array is numpy's business, and whether a
-table of settings has the right types is GSNN's own, so tests hand over wrong ones on purpose.
+Only arrays are checked, against annotations of arrays: a list in the place of an array is numpy's business, and whether
+a table of settings has the right types is GSNN's own, so tests hand over wrong ones on purpose.
 """
 
 from __future__ import annotations
