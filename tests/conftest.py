@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from jaxtyping import install_import_hook
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch; also for the processes that tests start
 os.environ.setdefault("LANCE_LOG", "error")
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell ignores Ctrl-C
 sys.path.insert(0, str(Path(__file__).parent))
 install_import_hook("gsnn", "shape_checks.check")
 

@@ -167,7 +167,7 @@ def test_montage_and_overlay():
         ({"value": -1.5, "low": -2.0, "high": -1.0}, "mag", False, "−1.5 mag (−2.0 to −1.0)"),
         ({"value": 3.0, "low": None, "high": None}, "s", False, "3 s"),
         ({"value": float("nan")}, "", False, "–"),
-        ({"value": 0.5, "low": 0.5, "high": 0.5}, "", False, "0.50000000 (0.50000000 to 0.50000000)"),
+        ({"value": 0.5, "low": 0.5, "high": 0.5}, "", False, "0.500 (0.500 to 0.500)"),
     ],
 )
 def test_measured(entry, unit, sign, text):
