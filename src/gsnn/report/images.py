@@ -59,6 +59,8 @@ def thumbnail(
     picture = np.nan_to_num(picture - np.median(border, axis=-2)[..., None, None, :])
     intensity = picture.mean(-1, keepdims=True)
     white = np.percentile(intensity, percentile, axis=(-3, -2), keepdims=True)
+    noise = 1.4826 * np.median(abs(border.mean(-1) - np.median(border.mean(-1), -1, keepdims=True)), -1)
+    white = np.maximum(white, 25 * noise[..., None, None, None])  # a faint object in noise is not stretched to white
     white = np.where(white > 0, white, 1.0)
     positive = np.maximum(intensity, 1e-6 * white)
     picture = picture * np.arcsinh(softening * positive / white) / (positive * np.arcsinh(softening))
