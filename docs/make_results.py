@@ -2,7 +2,7 @@
 
     python docs/make_results.py runs/morphology-1a2b3c4d runs/pulsars-5e6f7a8b ...
 
-Nothing is rounded in the network's favour: every number stands with its 95% interval, beside the baselines on the same objects.
+Every number stands with its 95% interval, beside the baselines on the same objects.
 """
 
 from __future__ import annotations
@@ -97,10 +97,8 @@ def row(answer: dict[str, Any]) -> str:
 
 def main(runs: list[str]) -> None:
     answers = [json.loads((Path(run) / "answer.json").read_text()) for run in runs]
-    table = [
-        "| study | test objects | metric | network | seeds: mean +- std | best baseline | difference | verdict |",
-        "|---" * 8 + "|",
-    ]
+    head = "study|test objects|metric|network|seeds: mean +- std|best baseline|difference|verdict"
+    table = [f"| {head.replace('|', ' | ')} |", "|---" * 8 + "|"]
     between(DOCS / "results.md", "\n".join([*table, *map(row, answers)]))
     for answer in answers:
         page = DOCS / "studies" / f"{answer['study']}.md"

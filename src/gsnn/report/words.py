@@ -44,7 +44,9 @@ def measured(entry: Any, unit: str = "", sign: bool = False) -> str:
     if not known:
         text = f"{value:{plus}.3g}" if abs(value) < 1000 else f"{value:{plus},.0f}"
         return text.replace("-", "−") + tail
-    half = abs(high - low) / 2 or 0.01 * abs(value) or 0.05  # an interval of no width says nothing of the digits
+    half = abs(high - low) / 2
+    if half < 1e-9 * max(abs(value), 1):  # an interval of no width says nothing of the digits
+        half = 0.01 * abs(value) or 0.05
     order = math.floor(math.log10(half))
     decimals = min(8, max(0, (1 if half < 3 * 10**order else 0) - order))
     text = f"{value:{plus},.{decimals}f}{tail} ({low:{plus},.{decimals}f} to {high:{plus},.{decimals}f})"
