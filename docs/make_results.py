@@ -71,7 +71,8 @@ def result(answer: dict[str, Any]) -> str:
     lines.append(
         f"Whole run {sum(answer['seconds'].values()):.0f} s, {1000 * answer['energy_kwh']:.2f} Wh, "
         f"{answer['co2e_g']:.2f} g CO2e ({answer['energy_source']}); GSNN {answer['versions'].get('gsnn')}, "
-        f"torch {answer['versions']['torch']}, {answer['runtime']['dtype']} on {answer['runtime']['threads']} thread(s), "
+        f"torch {answer['versions']['torch']}, {answer['runtime']['dtype']}, "
+        f"{answer['runtime']['threads']} thread(s), "
         f"seed {answer['seed']}."
     )
     return "\n".join(lines)
