@@ -5,8 +5,6 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-# On the CPU build of torch the tests and the demo need no GPU packages; see the README for choosing a build of torch.
-export OMP_NUM_THREADS ?= 2
 
 .PHONY: demo test test-real test-browser lint docs fuzz clean
 

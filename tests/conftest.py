@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from jaxtyping import install_import_hook
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch; also for the processes that tests start
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch; also for the processes that tests start
 os.environ.setdefault("LANCE_LOG", "error")
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell ignores Ctrl-C
 sys.path.insert(0, str(Path(__file__).parent))

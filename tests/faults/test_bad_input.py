@@ -484,7 +484,7 @@ def test_a_file_that_cannot_be_written_is_told(table_run, copied, table_survey, 
 # ------------------------------------------------------------------ Ctrl-C
 
 
-MOMENTS = ("gsnn.run.ground", "gsnn.steps.evaluate.judge", "gsnn.predict.table_of", "gsnn.steps.explain.chosen")
+MOMENTS = ("gsnn.walk.ground", "gsnn.steps.evaluate.judge", "gsnn.predict.table_of", "gsnn.steps.explain.chosen")
 
 
 @pytest.mark.parametrize("where", MOMENTS)
