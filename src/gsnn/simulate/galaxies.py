@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -165,8 +166,17 @@ class Galaxies:
         indices = np.asarray(indices, dtype=np.int64)
         if ((indices < 0) | (indices >= self.objects)).any():
             raise IndexError(f"the survey has rows 0 to {self.objects - 1}")
-        blocks = [self._batch(indices[i : i + _BLOCK], seed) for i in range(0, max(len(indices), 1), _BLOCK)]
-        return pa.concat_batches(blocks)
+        blocks = [indices[i : i + _BLOCK] for i in range(0, max(len(indices), 1), _BLOCK)]
+        threads = torch.get_num_threads()
+        if threads == 1 or len(blocks) == 1:
+            return pa.concat_batches([self._batch(block, seed) for block in blocks])
+        # a block is small: cores that each draw one are twice as fast as cores that share one
+        torch.set_num_threads(1)
+        try:
+            with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+                return pa.concat_batches(list(pool.map(lambda block: self._batch(block, seed), blocks)))
+        finally:
+            torch.set_num_threads(threads)
 
     def _batch(self, indices: Int64[np.ndarray, "n"], seed: int) -> pa.RecordBatch:
         schema = self.schema().arrow()
