@@ -120,7 +120,7 @@ TABLE: dict[str, Any] = {
     },
     "model": {"name": "mlp", "width": 16, "depth": 2},
     "objective": {"name": "classify"},
-    "train": {"epochs": 3, "batch": 32, "learning_rate": 0.01},
+    "train": {"epochs": 3, "batch": 32, "learning_rate": 0.01, "precision": "float32"},
     "evaluate": {"baselines": ["prior", "logistic"], "resamples": 50},
     "explain": {"methods": ["occlusion"], "objects": 6},
 }
