@@ -32,7 +32,7 @@ def answer_of(study, question, sentence, **more):
                      "leakage": {"passed": True, "detail": "None of the 600 test ids was trained on; the nearest pair across the split is 41 arcsec apart."}},
         "objects": {"train": 2800, "valid": 600, "test": 600},
         "seconds": {"data": 21.0, "train": 340.0, "evaluate": 12.5, "explain": 44.0, "control": 160.0},
-        "energy_kwh": 0.0021, "energy_source": "process CPU time at 15 W a core", "co2e_g": 0.93, "grid_g_per_kwh": 445, "grid_source": "world average 2023, Ember",
+        "energy_kwh": 0.0021, "energy_source": "process CPU time at 15 W a core", "co2e_g": 0.99, "grid_g_per_kwh": 473, "grid_source": "world average of 2024, Ember",
         "memory_gb": 1.34, "parameters": 176403, "seed": 0,
         "versions": {"gsnn": "0.1.0", "python": "3.11.2", "torch": "2.13.0", "numpy": "2.4.6", "scipy": "1.17.1", "matplotlib": "3.11.2"},
         **more,

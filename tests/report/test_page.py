@@ -94,7 +94,7 @@ def test_answer_and_commands(pages, runs):
     answer = json.loads((runs["images"] / "answer.json").read_text())
     assert answer["answer"] in text
     assert "gsnn show runs/images-1a2b3c4d --object &#39;SDSS J" in text
-    assert [word in text for word in ("445 g CO₂e a kWh", "world average 2023, Ember", "2.7 points")] == [True] * 3
+    assert [word in text for word in ("473 g CO₂e a kWh", "world average of 2024, Ember", "2.7 points")] == [True] * 3
     assert str(runs["images"].parent.parent) not in text  # no folder of this machine
 
 

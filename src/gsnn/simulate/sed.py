@@ -2,7 +2,7 @@
 
 Each is a power law f_nu ~ wavelength^slope in three pieces, with the 4000 Angstrom break between the first two. The
 slopes and breaks reproduce the rest-frame colours of an elliptical (g-r 0.77, r-i 0.39) and of an irregular
-(g-r 0.2, r-i 0.05) galaxy (Fukugita, Shimasaku & Ichikawa 1995, doi:10.1086/133643, table 3). A band is a top hat,
+(g-r 0.2, r-i 0.05) galaxy (Fukugita, Shimasaku & Ichikawa 1995, PASP 107, 945, table 3). A band is a top hat,
 so its AB flux, the mean of f_nu over d ln(wavelength), has a closed form.
 """
 
@@ -52,7 +52,7 @@ def _integral(x: Float[Tensor, "*shape"], slopes: tuple[float, float, float, flo
 
 
 def _flux(
-    z: Float[Tensor, "object"], bands: tuple[str, ...], slopes: tuple[float, ...]
+    z: Float[Tensor, " object"], bands: tuple[str, ...], slopes: tuple[float, ...]
 ) -> Float[Tensor, "object band"]:
     edges = torch.tensor([[BANDS[b].blue, BANDS[b].red] for b in bands], dtype=z.dtype, device=z.device)
     rest = edges / (1 + z)[:, None, None]
@@ -61,14 +61,14 @@ def _flux(
 
 
 def colours(
-    z: Float[Tensor, "object"], young: Float[Tensor, "object part"], bands: tuple[str, ...]
+    z: Float[Tensor, " object"], young: Float[Tensor, "object part"], bands: tuple[str, ...]
 ) -> Float[Tensor, "object part band"]:
     """Flux in each band over that in r, for parts of which ``young`` of the observed r-band light is young."""
     old, new = ((flux := _flux(z, ("r", *bands), slopes))[:, None, 1:] / flux[:, None, :1] for slopes in (_OLD, _YOUNG))
     return old + young[..., None] * (new - old)
 
 
-def k_correction(z: Float[Tensor, "object"], young: float = 0.5) -> Float[Tensor, "object"]:
+def k_correction(z: Float[Tensor, " object"], young: float = 0.5) -> Float[Tensor, " object"]:
     """K in the r band (mag), m = M + distance modulus + K, for an even mixture (Hogg et al. 2002, eq. 8)."""
     zero = torch.zeros_like(z)
     ratio = sum(

@@ -20,12 +20,12 @@ from .profiles import sersic_mixture
 class Light:
     """Knots of one colour in some objects: places and widths in arcsec, shares of the undisturbed r-band flux."""
 
-    objects: Int64[Tensor, "some"]
+    objects: Int64[Tensor, " some"]
     x: Float[Tensor, "some knot"]
     y: Float[Tensor, "some knot"]
     sigma: Float[Tensor, "some knot"]
     share: Float[Tensor, "some knot"]
-    young: Float[Tensor, "some"]
+    young: Float[Tensor, " some"]
 
 
 def structure(draw: Draw, galaxies: Galaxies) -> list[Light]:
@@ -70,10 +70,10 @@ def strata(draw: Draw, name: str, count: int) -> Float[Tensor, "object knot"]:
     return (torch.arange(count) + draw.uniform(name, count=count)) / count
 
 
-def arms(draw: Draw, g: Galaxies, objects: Int64[Tensor, "some"]) -> Light:
+def arms(draw: Draw, g: Galaxies, objects: Int64[Tensor, " some"]) -> Light:
     """Logarithmic arms, R = R_0 exp(phi tan(pitch)), lit like the disc along R.
 
-    Pitch angles 9 to 30 degrees and both senses of winding (Kennicutt 1981, doi:10.1086/113064). In a barred galaxy
+    Pitch angles 9 to 30 degrees and both senses of winding (Kennicutt 1981, AJ 86, 1847). In a barred galaxy
     two arms start at the ends of the bar.
     """
     count = 132
@@ -103,7 +103,7 @@ def arms(draw: Draw, g: Galaxies, objects: Int64[Tensor, "some"]) -> Light:
     )
 
 
-def bar(draw: Draw, g: Galaxies, objects: Int64[Tensor, "some"]) -> Light:
+def bar(draw: Draw, g: Galaxies, objects: Int64[Tensor, " some"]) -> Light:
     """A straight bar of old stars through the nucleus, of semi-length ``bar_length``."""
     place = torch.linspace(-1, 1, 16)
     x = g.bar_length[:, None] * place
@@ -113,7 +113,7 @@ def bar(draw: Draw, g: Galaxies, objects: Int64[Tensor, "some"]) -> Light:
     return Light(objects, x, y, sigma, share, 0.4 * g.disc_young)
 
 
-def dust_lane(draw: Draw, g: Galaxies, objects: Int64[Tensor, "some"]) -> Light:
+def dust_lane(draw: Draw, g: Galaxies, objects: Int64[Tensor, " some"]) -> Light:
     """A thin layer of dust in the mid-plane of a disc seen edge-on, shifted by its tilt to the near side."""
     place = torch.linspace(-1, 1, 48)
     long = g.disc_scale * draw.uniform("lane length", 1.5, 3.0)
@@ -123,7 +123,7 @@ def dust_lane(draw: Draw, g: Galaxies, objects: Int64[Tensor, "some"]) -> Light:
     return Light(objects, x, y, sigma, share, g.disc_young)
 
 
-def tides(draw: Draw, g: Galaxies, objects: Int64[Tensor, "some"]) -> Light:
+def tides(draw: Draw, g: Galaxies, objects: Int64[Tensor, " some"]) -> Light:
     """Two tidal tails that swing out on opposite sides, one from each nucleus, and clumps along the bridge.
 
     Shapes after the restricted three-body experiments of Toomre & Toomre 1972 (doi:10.1086/151823).
@@ -157,7 +157,7 @@ def tides(draw: Draw, g: Galaxies, objects: Int64[Tensor, "some"]) -> Light:
     return Light(objects, torch.cat(x, 1), torch.cat(y, 1), torch.cat(sigma, 1), share, young)
 
 
-def companion(draw: Draw, g: Galaxies, objects: Int64[Tensor, "some"]) -> Light:
+def companion(draw: Draw, g: Galaxies, objects: Int64[Tensor, " some"]) -> Light:
     """Another galaxy: two equal Sersic bodies side by side, which makes it long."""
     weights, sigmas = sersic_mixture(draw.uniform("other n", 1.0, 3.0))
     angle, offset = draw.uniform("other angle", 0, math.pi), g.other_radius * draw.uniform("other shape", 0.0, 0.5)
@@ -172,7 +172,7 @@ def companion(draw: Draw, g: Galaxies, objects: Int64[Tensor, "some"]) -> Light:
     )
 
 
-def star(draw: Draw, g: Galaxies, objects: Int64[Tensor, "some"]) -> Light:
+def star(draw: Draw, g: Galaxies, objects: Int64[Tensor, " some"]) -> Light:
     """A star of the Milky Way in front."""
     away, around = 1.2 * g.radius + draw.uniform("star away", 0.5, 9.0), draw.uniform("star around", 0, 2 * math.pi)
     x, y = (away * torch.cos(around))[:, None], (away * torch.sin(around))[:, None]
