@@ -44,7 +44,9 @@ def key(seed: int, purpose: str, epoch: int = 0) -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little", signed=True)
 
 
-def bits(seed: int, purpose: str, rows: Int64[Tensor, "n"], count: int = 1, epoch: int = 0) -> Int64[Tensor, "n count"]:
+def bits(
+    seed: int, purpose: str, rows: Int64[Tensor, " n"], count: int = 1, epoch: int = 0
+) -> Int64[Tensor, "n count"]:
     """``count`` random 64-bit words for each row."""
     rows = torch.as_tensor(rows, dtype=torch.int64)
     base = mix(rows ^ key(seed, purpose, epoch))
@@ -53,14 +55,14 @@ def bits(seed: int, purpose: str, rows: Int64[Tensor, "n"], count: int = 1, epoc
 
 
 def uniform(
-    seed: int, purpose: str, rows: Int64[Tensor, "n"], count: int = 1, epoch: int = 0
+    seed: int, purpose: str, rows: Int64[Tensor, " n"], count: int = 1, epoch: int = 0
 ) -> Float[Tensor, "n count"]:
     """``count`` float32 numbers in [0, 1) for each row."""
     return _shift(bits(seed, purpose, rows, count, epoch), 40).float() * 2.0**-24
 
 
 def normal(
-    seed: int, purpose: str, rows: Int64[Tensor, "n"], count: int = 1, epoch: int = 0
+    seed: int, purpose: str, rows: Int64[Tensor, " n"], count: int = 1, epoch: int = 0
 ) -> Float[Tensor, "n count"]:
     """``count`` standard normal float32 numbers for each row (Box-Muller on the two halves of a word)."""
     words = bits(seed, purpose, rows, (count + 1) // 2, epoch)
@@ -76,8 +78,8 @@ class Rng:
     seed: int
     epoch: int = 0
 
-    def uniform(self, purpose: str, rows: Int64[Tensor, "n"], count: int = 1) -> Float[Tensor, "n count"]:
+    def uniform(self, purpose: str, rows: Int64[Tensor, " n"], count: int = 1) -> Float[Tensor, "n count"]:
         return uniform(self.seed, purpose, rows, count, self.epoch)
 
-    def normal(self, purpose: str, rows: Int64[Tensor, "n"], count: int = 1) -> Float[Tensor, "n count"]:
+    def normal(self, purpose: str, rows: Int64[Tensor, " n"], count: int = 1) -> Float[Tensor, "n count"]:
         return normal(self.seed, purpose, rows, count, self.epoch)

@@ -23,7 +23,7 @@ class Growth(NamedTuple):
     flux: Float[Tensor, "object radius"]
     area: Float[Tensor, "object radius"]
 
-    def petrosian(self) -> Float[Tensor, "object"]:
+    def petrosian(self) -> Float[Tensor, " object"]:
         """The first radius where the mean brightness of an annulus 1 pixel wide falls below ETA of that inside.
 
         Petrosian 1976 (ApJ 209, L1) in the inverse form of the SDSS; the largest radius if it never does.
@@ -42,15 +42,15 @@ class Growth(NamedTuple):
         largest = (self.flux.shape[1] - 1) * FINE / EXTENT
         return ((first - 1 + part + step) * FINE)[:, 0].clamp(1.0, largest)
 
-    def flux_within(self, radius: Float[Tensor, "object"]) -> Float[Tensor, "object"]:
+    def flux_within(self, radius: Float[Tensor, " object"]) -> Float[Tensor, " object"]:
         return _between(self.flux, radius)
 
-    def brightness(self, radius: Float[Tensor, "object"]) -> Float[Tensor, "object"]:
+    def brightness(self, radius: Float[Tensor, " object"]) -> Float[Tensor, " object"]:
         """The mean brightness of the annulus 1 pixel wide at ``radius``."""
         flux, area = (_between(curve, radius + 0.5) - _between(curve, radius - 0.5) for curve in self)
         return flux / area.clamp_min(1e-3)
 
-    def radius_of(self, share: float, radius: Float[Tensor, "object"]) -> Float[Tensor, "object"]:
+    def radius_of(self, share: float, radius: Float[Tensor, " object"]) -> Float[Tensor, " object"]:
         """The radius that holds ``share`` of the flux within ``radius``; NaN where that flux is not positive."""
         total = self.flux_within(radius)
         reached = self.flux >= (share * total)[:, None]
@@ -61,7 +61,7 @@ class Growth(NamedTuple):
         return torch.where(total > 0, square.clamp_min(0.01).sqrt(), torch.nan)
 
 
-def _between(curve: Float[Tensor, "object radius"], radius: Float[Tensor, "object"]) -> Float[Tensor, "object"]:
+def _between(curve: Float[Tensor, "object radius"], radius: Float[Tensor, " object"]) -> Float[Tensor, " object"]:
     """A curve of growth at any radius, linear in the square of the radius."""
     k = (radius / FINE).clamp(0, curve.shape[1] - 1.001)
     low = k.floor().long()
@@ -73,8 +73,8 @@ def _between(curve: Float[Tensor, "object radius"], radius: Float[Tensor, "objec
 def growth(
     image: Float[Tensor, "object y x"],
     valid: Bool[Tensor, "object y x"],
-    y: Float[Tensor, "object"],
-    x: Float[Tensor, "object"],
+    y: Float[Tensor, " object"],
+    x: Float[Tensor, " object"],
     moments: tuple[Tensor, Tensor, Tensor] | None = None,
 ) -> Growth:
     """The curve of growth of one image an object; see ``growths``."""
@@ -84,8 +84,8 @@ def growth(
 def growths(
     images: Sequence[Float[Tensor, "object y x"]],
     valid: Bool[Tensor, "object y x"],
-    y: Float[Tensor, "object"],
-    x: Float[Tensor, "object"],
+    y: Float[Tensor, " object"],
+    x: Float[Tensor, " object"],
     moments: tuple[Tensor, Tensor, Tensor] | None = None,
 ) -> list[Growth]:
     """Curves of growth of several bands, in circles, or with ``moments`` (yy, xx, yx) in ellipses by semi-major axis.
@@ -132,9 +132,9 @@ def _metric(moments: tuple[Tensor, Tensor, Tensor] | None, like: Tensor) -> tupl
 
 def disc(
     image: Float[Tensor, "object y x"],
-    y: Float[Tensor, "object"],
-    x: Float[Tensor, "object"],
-    radius: Float[Tensor, "object"],
+    y: Float[Tensor, " object"],
+    x: Float[Tensor, " object"],
+    radius: Float[Tensor, " object"],
 ) -> Float[Tensor, "object y x"]:
     """Roughly the share of each pixel inside a circle: linear over the pixel that the rim crosses."""
     dy = torch.arange(image.shape[-2]) - y[:, None]
@@ -146,9 +146,9 @@ def disc(
 def half_turn(
     image: Float[Tensor, "object y x"],
     valid: Bool[Tensor, "object y x"],
-    y: Float[Tensor, "object"],
-    x: Float[Tensor, "object"],
-) -> tuple[Float[Tensor, "object y x"], Bool[Tensor, "object y x"], Float[Tensor, "object"]]:
+    y: Float[Tensor, " object"],
+    x: Float[Tensor, " object"],
+) -> tuple[Float[Tensor, "object y x"], Bool[Tensor, "object y x"], Float[Tensor, " object"]]:
     """Each image turned by 180 degrees about its own centre (bilinear, zero outside), where that is known with its
     counterpart, and the variance that white noise keeps.
 
@@ -169,7 +169,7 @@ def half_turn(
     return rows @ image @ columns.mT, valid & (cover > 0.999), vy * vx
 
 
-def boxcar(image: Float[Tensor, "object y x"], size: Float[Tensor, "object"]) -> Float[Tensor, "object y x"]:
+def boxcar(image: Float[Tensor, "object y x"], size: Float[Tensor, " object"]) -> Float[Tensor, "object y x"]:
     """Means over squares of ``size`` (whole pixels), zero outside the image."""
 
     def matrix(length: int) -> Tensor:

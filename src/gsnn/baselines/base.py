@@ -195,13 +195,13 @@ def choose(candidates: Sequence[dict[str, Any]], score: Callable[[dict[str, Any]
     return min(candidates, key=score)
 
 
-def log_loss(p: Float[np.ndarray, "object class"], y: Int64[np.ndarray, "object"]) -> float:
+def log_loss(p: Float[np.ndarray, "object class"], y: Int64[np.ndarray, " object"]) -> float:
     """Mean of -log p(truth), in nats."""
     return float(-np.log(np.maximum(p[np.arange(len(y)), y], 1e-12)).mean())
 
 
 def spread(
-    p: Float[np.ndarray, "object present"], present: Int64[np.ndarray, "present"], classes: int, objects: int
+    p: Float[np.ndarray, "object present"], present: Int64[np.ndarray, " present"], classes: int, objects: int
 ) -> Float[np.ndarray, "object class"]:
     """Probabilities of the classes seen in training, put in their places among all classes.
 

@@ -27,7 +27,7 @@ class Kernel(NamedTuple):
     centre: float = 0.0
     width: float = 1.0
 
-    def sigma(self, value: Float[np.ndarray, "object sample"]) -> Float[np.ndarray, "object"]:
+    def sigma(self, value: Float[np.ndarray, "object sample"]) -> Float[np.ndarray, " object"]:
         low, high = np.quantile(value, [0.16, 0.84], axis=1)
         return np.hypot(self.relative * (high - low) / 2, self.floor)
 
@@ -43,8 +43,8 @@ class Kernel(NamedTuple):
 
 def cde_loss(
     value: Float[np.ndarray, "object sample"],
-    bandwidth: Float[np.ndarray, "object"],
-    truth: Float[np.ndarray, "object"],
+    bandwidth: Float[np.ndarray, " object"],
+    truth: Float[np.ndarray, " object"],
 ) -> float:
     """CDE loss of equally weighted samples under a Gaussian kernel, exactly: mean of int p^2 dz - 2 p(truth).
 
@@ -61,7 +61,7 @@ def _gauss(x: np.ndarray, sigma: np.ndarray) -> np.ndarray:
 
 
 def tune_kernel(
-    value: Float[np.ndarray, "object sample"], truth: Float[np.ndarray, "object"], most: int = 400
+    value: Float[np.ndarray, "object sample"], truth: Float[np.ndarray, " object"], most: int = 400
 ) -> tuple[float, Kernel]:
     """The lowest CDE loss on at most ``most`` objects, and the kernel that has it.
 

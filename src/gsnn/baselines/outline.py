@@ -17,8 +17,8 @@ from .apertures import EXTENT, disc, growth, half_turn
 
 
 class Sky(NamedTuple):
-    level: Float[Tensor, "object"]
-    sigma: Float[Tensor, "object"]
+    level: Float[Tensor, " object"]
+    sigma: Float[Tensor, " object"]
 
 
 class Outline(NamedTuple):
@@ -27,11 +27,11 @@ class Outline(NamedTuple):
     valid: Bool[Tensor, "object y x"]  # pixels that are known and not of a neighbour
     source: Bool[Tensor, "object y x"]  # the segment of the galaxy above the sky
     gini: Bool[Tensor, "object y x"]  # the segment within which Gini and M20 are taken
-    y: Float[Tensor, "object"]
-    x: Float[Tensor, "object"]
-    petrosian: Float[Tensor, "object"]
-    ellipticity: Float[Tensor, "object"]
-    offset: Float[Tensor, "object"]  # from the centroid to the centre of least asymmetry
+    y: Float[Tensor, " object"]
+    x: Float[Tensor, " object"]
+    petrosian: Float[Tensor, " object"]
+    ellipticity: Float[Tensor, " object"]
+    offset: Float[Tensor, " object"]  # from the centroid to the centre of least asymmetry
 
 
 def sky(images: Float[Tensor, "object y x"]) -> Sky:
@@ -90,10 +90,10 @@ def least_asymmetric_centre(
     image: Float[Tensor, "object y x"],
     valid: Bool[Tensor, "object y x"],
     source: Bool[Tensor, "object y x"],
-    y: Float[Tensor, "object"],
-    x: Float[Tensor, "object"],
-    reach: Float[Tensor, "object"],
-) -> tuple[Float[Tensor, "object"], Float[Tensor, "object"]]:
+    y: Float[Tensor, " object"],
+    x: Float[Tensor, " object"],
+    reach: Float[Tensor, " object"],
+) -> tuple[Float[Tensor, " object"], Float[Tensor, " object"]]:
     """The centre about which a half turn changes the galaxy least, to 1/16 pixel.
 
     sum (I - I180)^2 over an image that is zero outside the segment is 2 (sum I^2 - (I * I)(2 c)), so one Fourier
@@ -123,11 +123,11 @@ def least_asymmetric_centre(
 def asymmetry(
     image: Float[Tensor, "object y x"],
     valid: Bool[Tensor, "object y x"],
-    sigma: Float[Tensor, "object"],
-    y: Float[Tensor, "object"],
-    x: Float[Tensor, "object"],
-    reach: Float[Tensor, "object"],
-) -> Float[Tensor, "object"]:
+    sigma: Float[Tensor, " object"],
+    y: Float[Tensor, " object"],
+    x: Float[Tensor, " object"],
+    reach: Float[Tensor, " object"],
+) -> Float[Tensor, " object"]:
     """A = (sum |I - I180| - its expectation for the sky alone) / sum |I| inside ``reach`` (Conselice 2003, eq. 1).
 
     White noise of ``sigma`` gives sqrt(2 / pi) sigma sqrt(1 + v) a pixel, where v < 1 is what the interpolation of
@@ -140,7 +140,7 @@ def asymmetry(
     return ((weight * (image - turned).abs()).sum((1, 2)) - expected) / total.clamp_min(1e-30)
 
 
-def gaussian(image: Float[Tensor, "object y x"], sigma: Float[Tensor, "object"]) -> Float[Tensor, "object y x"]:
+def gaussian(image: Float[Tensor, "object y x"], sigma: Float[Tensor, " object"]) -> Float[Tensor, "object y x"]:
     """Each image smoothed by its own Gaussian (pixels), zero outside: a product with two Toeplitz matrices."""
 
     def matrix(size: int) -> Tensor:

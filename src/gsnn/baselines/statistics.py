@@ -81,7 +81,7 @@ def _block_mean(images: Float[Tensor, "object band y x"], scale: int) -> Float[T
 
 def measure(
     images: Sequence[Float[Tensor, "object y x"]], skies: Sequence[Sky], place: Outline
-) -> list[dict[str, Float[Tensor, "object"]]]:
+) -> list[dict[str, Float[Tensor, " object"]]]:
     """The statistics of each sky-subtracted band inside one outline."""
     images = [torch.where(place.valid & torch.isfinite(image), image, 0) for image in images]
     reach, segment = EXTENT * place.petrosian, place.gini & place.valid
@@ -95,8 +95,8 @@ def _measure(
     curve: Growth,
     place: Outline,
     segment: Bool[Tensor, "object y x"],
-    reach: Float[Tensor, "object"],
-) -> dict[str, Float[Tensor, "object"]]:
+    reach: Float[Tensor, " object"],
+) -> dict[str, Float[Tensor, " object"]]:
     flux = curve.flux_within(reach)
     r20, r50, r80 = (curve.radius_of(share, reach) for share in (0.2, 0.5, 0.8))
     positive = torch.where(flux > 0, flux, torch.nan)
@@ -112,7 +112,7 @@ def _measure(
     }
 
 
-def shape_asymmetry(place: Outline) -> Float[Tensor, "object"]:
+def shape_asymmetry(place: Outline) -> Float[Tensor, " object"]:
     """The asymmetry of the segment itself, faint features weighing like bright ones (Pawlik et al. 2016, eq. 1)."""
     mask = place.source.float()
     turned = half_turn(mask, torch.ones_like(place.source), place.y, place.x)[0]
@@ -120,8 +120,8 @@ def shape_asymmetry(place: Outline) -> Float[Tensor, "object"]:
 
 
 def smoothness(
-    image: Float[Tensor, "object y x"], sigma: Float[Tensor, "object"], place: Outline
-) -> Float[Tensor, "object"]:
+    image: Float[Tensor, "object y x"], sigma: Float[Tensor, " object"], place: Outline
+) -> Float[Tensor, " object"]:
     """S = what exceeds a boxcar of a quarter Petrosian radius, between 0.25 and 1.5 of them, over the flux there.
 
     Lotz et al. 2004, eq. 11; the sky's own share, sigma sqrt((1 - 1 / size^2) / 2 pi) a pixel, is taken off.
@@ -135,7 +135,7 @@ def smoothness(
     return ((ring * excess).sum((1, 2)) - expected) / torch.where(flux > 0, flux, torch.nan)
 
 
-def gini(image: Float[Tensor, "object y x"], mask: Bool[Tensor, "object y x"]) -> Float[Tensor, "object"]:
+def gini(image: Float[Tensor, "object y x"], mask: Bool[Tensor, "object y x"]) -> Float[Tensor, " object"]:
     """G = sum (2 i - n - 1) |I_i| / (n - 1) sum |I_i|, ascending over n pixels (Lotz et al. 2004, eq. 6)."""
     value = torch.where(mask, image.abs(), -1.0).flatten(1).sort(1).values
     n = mask.flatten(1).sum(1, keepdim=True)
@@ -145,7 +145,7 @@ def gini(image: Float[Tensor, "object y x"], mask: Bool[Tensor, "object y x"]) -
     return ((2 * rank - n - 1) * value).sum(1) / torch.where(total > 0, total, torch.nan)
 
 
-def m20(image: Float[Tensor, "object y x"], mask: Bool[Tensor, "object y x"]) -> Float[Tensor, "object"]:
+def m20(image: Float[Tensor, "object y x"], mask: Bool[Tensor, "object y x"]) -> Float[Tensor, " object"]:
     """log10 of the second moment of the brightest pixels that hold 20% of the flux, over that of all (eqs. 7 and 8)."""
     image = torch.where(mask, image, 0)
     y, x, _ = moments(image)

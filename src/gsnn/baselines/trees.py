@@ -203,10 +203,10 @@ class Boosting(Baseline):
         )
 
 
-def _medians(x: Float[np.ndarray, "object feature"]) -> Float[np.ndarray, "feature"]:
+def _medians(x: Float[np.ndarray, "object feature"]) -> Float[np.ndarray, " feature"]:
     known = np.isfinite(x).any(0)
     return np.where(known, np.nanmedian(np.where(known, x, 0), 0), 0)
 
 
-def _fill(x: np.ndarray, medians: Float[np.ndarray, "feature"]) -> np.ndarray:
+def _fill(x: np.ndarray, medians: Float[np.ndarray, " feature"]) -> np.ndarray:
     return np.where(np.isfinite(x), x, medians)

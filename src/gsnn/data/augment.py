@@ -42,7 +42,7 @@ def _within(low: float, high: float, **settings: float) -> None:
             raise GsnnError(f"augment: {name} = {value} is outside {low:g} to {high:g}")
 
 
-def _by_group(x: Tensor, group: Int64[Tensor, "object"], changes: Mapping[int, Sequence]) -> Tensor:
+def _by_group(x: Tensor, group: Int64[Tensor, " object"], changes: Mapping[int, Sequence]) -> Tensor:
     """``x`` with ``change(x[group == g])`` written where the group is g: one call a group, not one an object."""
     out = x.clone()
     for g, change in changes.items():
@@ -78,7 +78,7 @@ class Rotate(nn.Module):
         return {**batch, **{name: _by_group(x, quarter, turns).float() for name, x in images.items()}}
 
 
-def _turn(x: Float[Tensor, "object band y x"], angle: Float[Tensor, "object"], padding: str) -> Tensor:
+def _turn(x: Float[Tensor, "object band y x"], angle: Float[Tensor, " object"], padding: str) -> Tensor:
     """Turn by ``angle`` radians in the sense of ``torch.rot90``; lengths are in pixels, so oblong images fare well."""
     height, width = x.shape[-2:]
     if not len(x):
@@ -130,7 +130,7 @@ class Shift(nn.Module):
             moved[name] = image
         return {**batch, **moved}
 
-    def _from(self, draw: Float[Tensor, "object"], size: int) -> tuple[Tensor, Tensor]:
+    def _from(self, draw: Float[Tensor, " object"], size: int) -> tuple[Tensor, Tensor]:
         """The pixel that each pixel is copied from, and whether it lies inside the image."""
         most = round(self.fraction * size)
         offset = (draw * (2 * most + 1)).long() - most
@@ -210,7 +210,7 @@ class Blur(nn.Module):
         return {**batch, **blurred}
 
 
-def _gaussian(sigma: Float[Tensor, "object"], size: int) -> Float[Tensor, "object size size"]:
+def _gaussian(sigma: Float[Tensor, " object"], size: int) -> Float[Tensor, "object size size"]:
     """The convolution along one axis as a matrix: its rows sum to one, and it is the identity where sigma is zero."""
     pixel = torch.arange(size, device=sigma.device, dtype=torch.float32)
     distance = pixel[:, None] - pixel

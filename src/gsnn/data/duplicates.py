@@ -20,7 +20,7 @@ ALIKE = 0.8  # agreement of difference hashes (-1 to 1) that makes a pair worth 
 SAME = 0.5  # agreement of residual signs that makes it a duplicate
 
 
-def digests(columns: Mapping[str, np.ndarray], names: Sequence[str]) -> UInt64[np.ndarray, "n"]:
+def digests(columns: Mapping[str, np.ndarray], names: Sequence[str]) -> UInt64[np.ndarray, " n"]:
     """A 64-bit BLAKE2b digest of the values of each object, its id aside."""
     n = len(columns[names[0]])
     parts = [np.ascontiguousarray(columns[name]).reshape(n, -1).view(np.uint8) for name in names]

@@ -35,10 +35,10 @@ class Permutation:
     purpose: str = "order"
     epoch: int = 0
 
-    def __call__(self, positions: Int64[np.ndarray, "k"]) -> Int64[np.ndarray, "k"]:
+    def __call__(self, positions: Int64[np.ndarray, " k"]) -> Int64[np.ndarray, " k"]:
         return self._walk(np.asarray(positions, np.int64), range(_ROUNDS))
 
-    def inverse(self, rows: Int64[np.ndarray, "k"]) -> Int64[np.ndarray, "k"]:
+    def inverse(self, rows: Int64[np.ndarray, " k"]) -> Int64[np.ndarray, " k"]:
         return self._walk(np.asarray(rows, np.int64), range(_ROUNDS - 1, -1, -1))
 
     def _walk(self, start: np.ndarray, rounds: range) -> np.ndarray:
@@ -116,7 +116,7 @@ class Order:
             return 0, self.n
         return int(self._start(np.array(window))), int(self._start(np.array(window + 1)))
 
-    def read(self, places: Int64[np.ndarray, "k"]) -> Int64[np.ndarray, "k"]:
+    def read(self, places: Int64[np.ndarray, " k"]) -> Int64[np.ndarray, " k"]:
         """The objects at these places before rows are permuted inside their window: block by block, as best read."""
         if not self.window_blocks:
             return places
@@ -125,7 +125,7 @@ class Order:
         blocks = places // self.block
         return (self._permute_blocks(blocks) if self.shuffle else blocks) * self.block + places % self.block
 
-    def slots(self, start: int, stop: int, window: int) -> Int64[np.ndarray, "k"]:
+    def slots(self, start: int, stop: int, window: int) -> Int64[np.ndarray, " k"]:
         """Places, counted from the start of the window, of the positions start..stop-1, all of that window."""
         first, last = self.bounds(window)
         inside = np.arange(start - first, stop - first)
@@ -133,7 +133,7 @@ class Order:
             return inside
         return Permutation(last - first, self.seed, f"rows/{window}", self.epoch)(inside)
 
-    def __call__(self, start: int, stop: int) -> Int64[np.ndarray, "k"]:
+    def __call__(self, start: int, stop: int) -> Int64[np.ndarray, " k"]:
         """The objects at positions start..stop-1."""
         out = []
         while start < stop:

@@ -53,7 +53,7 @@ def chunks(n: int, size: int = CHUNK) -> Iterator[slice]:
     return (slice(start, min(start + size, n)) for start in range(0, n, size))
 
 
-def arange(n: int) -> Int64[np.ndarray, "n"]:
+def arange(n: int) -> Int64[np.ndarray, " n"]:
     """0..n-1."""
     out = empty(n)
     for some in chunks(n):
@@ -61,7 +61,7 @@ def arange(n: int) -> Int64[np.ndarray, "n"]:
     return out
 
 
-def where(rows: Int64[np.ndarray, "n"], codes: Integer[np.ndarray, "n"], code: int) -> Int64[np.ndarray, "k"]:
+def where(rows: Int64[np.ndarray, " n"], codes: Integer[np.ndarray, " n"], code: int) -> Int64[np.ndarray, " k"]:
     """The rows whose code is ``code``."""
     out = empty(sum(int((codes[some] == code).sum()) for some in chunks(len(rows))))
     filled = 0

@@ -28,10 +28,10 @@ class Dense:
 
     mean: Float[np.ndarray, "n band"]
     std: Float[np.ndarray, "n band"]
-    low: Float[np.ndarray, "n"]
-    high: Float[np.ndarray, "n"]
-    bad: Float[np.ndarray, "n"]  # fraction of values that are no number
-    snr: Float[np.ndarray, "n"]
+    low: Float[np.ndarray, " n"]
+    high: Float[np.ndarray, " n"]
+    bad: Float[np.ndarray, " n"]  # fraction of values that are no number
+    snr: Float[np.ndarray, " n"]
     thumbs: torch.Tensor | None
 
 
@@ -44,11 +44,11 @@ class Sample:
     inputs: list[str]
     targets: list[str]
     names: list[str]
-    rows: Int64[np.ndarray, "n"]
-    part: Int8[np.ndarray, "n"]
+    rows: Int64[np.ndarray, " n"]
+    part: Int8[np.ndarray, " n"]
     values: dict[str, np.ndarray]
     dense: dict[str, Dense]
-    digests: UInt64[np.ndarray, "n"]
+    digests: UInt64[np.ndarray, " n"]
     labels: dict[str, tuple[np.ndarray, np.ndarray]]  # target -> codes and parts, in many more rows
 
     def scalars(self, names: Iterable[str]) -> list[str]:

@@ -44,9 +44,9 @@ class Split:
 
     by: str
     asked: tuple[float, float, float]
-    train: Int64[np.ndarray, "n"]
-    valid: Int64[np.ndarray, "m"]
-    test: Int64[np.ndarray, "k"]
+    train: Int64[np.ndarray, " n"]
+    valid: Int64[np.ndarray, " m"]
+    test: Int64[np.ndarray, " k"]
     dropped: int = 0
 
     @property
@@ -64,19 +64,19 @@ class Split:
         }
 
 
-def uniform_of(keys: Iterable[Any]) -> Float64[np.ndarray, "n"]:
+def uniform_of(keys: Iterable[Any]) -> Float64[np.ndarray, " n"]:
     """A number in [0, 1) for each key (text or integer), by BLAKE2b: the published constant of every split."""
     texts = [str(key) for key in keys]
     words = {text: hashlib.blake2b(text.encode(), digest_size=8).digest() for text in set(texts)}
     return np.frombuffer(b"".join(words[text] for text in texts), "<u8") / 2.0**64
 
 
-def assign(keys: Iterable[Any], fractions: tuple[float, ...]) -> Int64[np.ndarray, "n"]:
+def assign(keys: Iterable[Any], fractions: tuple[float, ...]) -> Int64[np.ndarray, " n"]:
     """Part (0 train, 1 valid, 2 test) of each key."""
     return np.searchsorted(np.cumsum(fractions)[:-1], uniform_of(keys), side="right")
 
 
-def split(survey: Survey, settings: SplitSettings, rows: Int64[np.ndarray, "n"] | None = None) -> Split:
+def split(survey: Survey, settings: SplitSettings, rows: Int64[np.ndarray, " n"] | None = None) -> Split:
     """Divide ``rows`` (all, if None). Refuses fractions that the data cannot give."""
     rows = row_lists.arange(len(survey)) if rows is None else rows
     if len(rows) < 3:
@@ -125,7 +125,7 @@ def _check(survey: Survey, by: str, settings: SplitSettings, sky: bool) -> None:
         survey.schema.column(settings.column)
 
 
-def _parts(survey: Survey, rows: np.ndarray, by: str, settings: SplitSettings) -> Int64[np.ndarray, "n"]:
+def _parts(survey: Survey, rows: np.ndarray, by: str, settings: SplitSettings) -> Int64[np.ndarray, " n"]:
     """Part of each row. An object without a position or a group goes by its id."""
     if by == "identity":
         return assign(survey.take(rows, ["id"])["id"], settings.fractions)
@@ -151,7 +151,7 @@ def _names(survey: Survey, rows: np.ndarray, name: str) -> list[str]:
     return ["" if value is None or value != value else as_text(value) for value in values.tolist()]
 
 
-def _named(names: list[str], column: str) -> Int64[np.ndarray, "n"]:
+def _named(names: list[str], column: str) -> Int64[np.ndarray, " n"]:
     strange = sorted({name for name in names if name.lower() not in _KNOWN})
     if strange:
         raise ConfigError(

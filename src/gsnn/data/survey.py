@@ -202,7 +202,7 @@ class Survey:
         values = pc.unique(table.column(0)).drop_null().to_pylist()
         return tuple(as_text(value) for value in sorted(v for v in values if v == v and v != ""))
 
-    def where(self, condition: str | None) -> Int64[np.ndarray, "n"]:
+    def where(self, condition: str | None) -> Int64[np.ndarray, " n"]:
         """Row numbers for which an SQL condition holds (``mag < 20 and z > 0.1``); all without one."""
         if not condition:
             return row_lists.arange(len(self))
@@ -213,10 +213,10 @@ class Survey:
                 filled += batch.num_rows
         return out
 
-    def view(self, rows: Int64[np.ndarray, "n"] | None = None) -> View:
+    def view(self, rows: Int64[np.ndarray, " n"] | None = None) -> View:
         return View(self, row_lists.arange(len(self)) if rows is None else rows)
 
-    def take(self, rows: Int64[np.ndarray, "n"], names: Sequence[str]) -> dict[str, np.ndarray]:
+    def take(self, rows: Int64[np.ndarray, " n"], names: Sequence[str]) -> dict[str, np.ndarray]:
         """Decoded columns of some rows, in that order."""
         for name in names:
             if name not in (ROW, CHECKSUM, HEALPIX):
@@ -233,7 +233,7 @@ class Survey:
         return {name: self._decode(name, table.column(name)) for name in names}
 
     def _decode(self, name: str, column: pa.ChunkedArray) -> np.ndarray:
-        column = column.combine_chunks()
+        column = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()  # one chunk: no copy
         kind = self.schema[name].kind if name in self.schema else "scalar"
         if kind == "label":
             classes = list(self.schema[name].classes)
@@ -359,7 +359,7 @@ class View:
     """Some rows of a survey, in an order: what splits, streams, baselines and audits look at."""
 
     survey: Survey
-    rows: Int64[np.ndarray, "n"]
+    rows: Int64[np.ndarray, " n"]
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -13,7 +13,7 @@ from jaxtyping import Int64
 NSIDE = 512  # one published constant: the same object falls into the same sky pixel in every survey
 
 
-def healpix(ra: np.ndarray, dec: np.ndarray) -> Int64[np.ndarray, "n"]:
+def healpix(ra: np.ndarray, dec: np.ndarray) -> Int64[np.ndarray, " n"]:
     """HEALPix nested pixels of nside 512 (6.9 arcmin) of positions in degrees; -1 where a position is missing."""
     from astropy import units
     from astropy_healpix import HEALPix
@@ -25,7 +25,7 @@ def healpix(ra: np.ndarray, dec: np.ndarray) -> Int64[np.ndarray, "n"]:
     return pixels
 
 
-def checksums(batch: pa.RecordBatch | pa.Table, names: Sequence[str]) -> Int64[np.ndarray, "n"]:
+def checksums(batch: pa.RecordBatch | pa.Table, names: Sequence[str]) -> Int64[np.ndarray, " n"]:
     """A 63-bit BLAKE2b digest of each row's values, in the order of ``names``."""
     parts: list[Iterable[bytes]] = []
     for name in names:

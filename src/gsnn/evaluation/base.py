@@ -23,7 +23,7 @@ class Distribution:
     def __len__(self) -> int:
         raise NotImplementedError
 
-    def take(self, positions: Int[ndarray, "n"]) -> Distribution:
+    def take(self, positions: Int[ndarray, " n"]) -> Distribution:
         """The objects at ``positions``."""
         raise NotImplementedError
 
@@ -44,13 +44,13 @@ class Distribution:
 class Continuous(Distribution):
     """A distribution over the real line for each object; one that has ``cdf`` and a bracket needs nothing else."""
 
-    def mean(self) -> Float[ndarray, "object"]:
+    def mean(self) -> Float[ndarray, " object"]:
         return self.expect(lambda x: x)
 
-    def best(self) -> Float[ndarray, "object"]:
+    def best(self) -> Float[ndarray, " object"]:
         return self.quantile(np.array([0.5]))[:, 0]
 
-    def expect(self, function: Callable[[ndarray], ndarray]) -> Float[ndarray, "object"]:
+    def expect(self, function: Callable[[ndarray], ndarray]) -> Float[ndarray, " object"]:
         """The expectation of ``function(x)``, as the mean over 400 quantiles unless a subclass knows better."""
         return function(self.quantile((np.arange(400) + 0.5) / 400)).mean(1)
 

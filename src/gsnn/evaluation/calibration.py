@@ -24,7 +24,7 @@ def wilson(hits: ndarray, n: ndarray, level: float = 0.95) -> tuple[ndarray, nda
 
 
 def reliability(
-    confidence: Float[ndarray, "object"], right: Bool[ndarray, "object"], bins: int = 15
+    confidence: Float[ndarray, " object"], right: Bool[ndarray, " object"], bins: int = 15
 ) -> list[dict[str, float]]:
     """How often an event happens against the probability given to it, in bins of equal mass.
 
@@ -41,7 +41,7 @@ def reliability(
     return rows
 
 
-def pit_histogram(pit: Float[ndarray, "object"], bins: int = 20, level: float = 0.95) -> dict[str, Any]:
+def pit_histogram(pit: Float[ndarray, " object"], bins: int = 20, level: float = 0.95) -> dict[str, Any]:
     """Counts of PIT values in equal bins, and the band that holds ``level`` of the counts of a calibrated prediction.
 
     {"counts", "expected", "low", "high"}
@@ -54,7 +54,7 @@ def pit_histogram(pit: Float[ndarray, "object"], bins: int = 20, level: float = 
     return {"counts": counts.tolist(), "expected": len(pit) / bins, "low": float(low), "high": float(high)}
 
 
-def coverage(pit: Float[ndarray, "object"], levels: ndarray | None = None) -> list[dict[str, float]]:
+def coverage(pit: Float[ndarray, " object"], levels: ndarray | None = None) -> list[dict[str, float]]:
     """The share of truths inside the central interval of each level: {"nominal", "empirical", "low", "high"}."""
     levels = np.arange(5, 100, 5) / 100 if levels is None else np.asarray(levels, float)
     inside = (abs(pit[:, None] - 0.5) <= levels / 2).sum(0)
@@ -64,7 +64,7 @@ def coverage(pit: Float[ndarray, "object"], levels: ndarray | None = None) -> li
     return [dict(zip(names, map(float, row))) for row in zip(levels, share, low, high)]
 
 
-def temperature(prediction: Categorical, truth: Int[ndarray, "object"]) -> float:
+def temperature(prediction: Categorical, truth: Int[ndarray, " object"]) -> float:
     """The T that minimises the log loss of softmax(ln p / T) (Guo et al. 2017, sec. 4.2); fit it on validation data.
 
     Between 0.05 and 20; above 1 where the probabilities are too sure. Unknown truths (-1) are left out.

@@ -15,12 +15,12 @@ from numpy import ndarray
 from .distributions import Categorical
 from .metric import FAMILIES, Metric, Values, Weight, mean_metric, metric, ratio
 
-Truth = Int[ndarray, "object"]
+Truth = Int[ndarray, " object"]
 BINS = 15
 
 
 @mean_metric("accuracy", "", "high", "class", percent=True)
-def hits(prediction: Categorical, truth: Truth) -> Float[ndarray, "object"]:
+def hits(prediction: Categorical, truth: Truth) -> Float[ndarray, " object"]:
     return (prediction.best() == truth).astype(float)
 
 
@@ -57,14 +57,14 @@ def pr_auc(prediction: Categorical, truth: Truth, weight: Weight) -> Values:
 
 
 @mean_metric("log_loss", "nat", "low", "class")
-def log_loss(prediction: Categorical, truth: Truth) -> Float[ndarray, "object"]:
+def log_loss(prediction: Categorical, truth: Truth) -> Float[ndarray, " object"]:
     """-ln p of the true class; p is not taken below float64's epsilon."""
     p = prediction.probabilities[np.arange(len(truth)), truth]
     return -np.log(np.maximum(p, np.finfo(float).eps))
 
 
 @mean_metric("brier", "", "low", "class")
-def brier(prediction: Categorical, truth: Truth) -> Float[ndarray, "object"]:
+def brier(prediction: Categorical, truth: Truth) -> Float[ndarray, " object"]:
     """Squared error of the probabilities, summed over classes (Brier 1950); halved, as is usual, for two classes."""
     score = ((prediction.probabilities - _members(prediction, truth)) ** 2).sum(1)
     return score / 2 if len(prediction.classes) == 2 else score

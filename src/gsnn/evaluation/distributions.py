@@ -83,7 +83,7 @@ class Categorical(Distribution):
     def __len__(self) -> int:
         return len(self.probabilities)
 
-    def take(self, positions: Int[ndarray, "n"]) -> Categorical:
+    def take(self, positions: Int[ndarray, " n"]) -> Categorical:
         return Categorical(self.probabilities[positions], self.classes)
 
     @classmethod
@@ -92,7 +92,7 @@ class Categorical(Distribution):
             raise GsnnError("concatenate: predictions of different classes")
         return cls(np.concatenate([part.probabilities for part in parts]), parts[0].classes)
 
-    def best(self) -> Int[ndarray, "object"]:
+    def best(self) -> Int[ndarray, " object"]:
         return self.probabilities.argmax(1)
 
     def to_columns(self, name: str) -> dict[str, ndarray]:
@@ -104,7 +104,7 @@ class Categorical(Distribution):
 class Point(Continuous):
     """A single value an object, with no statement of its uncertainty."""
 
-    value: Float[ndarray, "object"]
+    value: Float[ndarray, " object"]
     proper: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -113,20 +113,20 @@ class Point(Continuous):
     def __len__(self) -> int:
         return len(self.value)
 
-    def take(self, positions: Int[ndarray, "n"]) -> Point:
+    def take(self, positions: Int[ndarray, " n"]) -> Point:
         return Point(self.value[positions])
 
     @classmethod
     def join(cls, parts: Sequence[Point]) -> Point:
         return cls(np.concatenate([part.value for part in parts]))
 
-    def mean(self) -> Float[ndarray, "object"]:
+    def mean(self) -> Float[ndarray, " object"]:
         return self.value
 
-    def best(self) -> Float[ndarray, "object"]:
+    def best(self) -> Float[ndarray, " object"]:
         return self.value
 
-    def quantile(self, q: Float[ndarray, "q"]) -> Float[ndarray, "object q"]:
+    def quantile(self, q: Float[ndarray, " q"]) -> Float[ndarray, "object q"]:
         return np.repeat(self.value[:, None], len(q), 1)
 
     def cdf(self, x: ndarray) -> ndarray:
@@ -164,7 +164,7 @@ class Warped(Continuous):
     def proper(self) -> bool:  # type: ignore[override]
         return self.base.proper
 
-    def take(self, positions: Int[ndarray, "n"]) -> Warped:
+    def take(self, positions: Int[ndarray, " n"]) -> Warped:
         return Warped(self.base.take(positions), self.bijection)
 
     @classmethod
@@ -175,13 +175,13 @@ class Warped(Continuous):
             raise GsnnError("concatenate: predictions with different changes of variable")
         return cls(base, first.bijection)
 
-    def expect(self, function: Callable[[ndarray], ndarray]) -> Float[ndarray, "object"]:
+    def expect(self, function: Callable[[ndarray], ndarray]) -> Float[ndarray, " object"]:
         return self.base.expect(lambda y: function(self._native(y)))
 
-    def best(self) -> Float[ndarray, "object"]:
+    def best(self) -> Float[ndarray, " object"]:
         return self._native(self.base.best())
 
-    def quantile(self, q: Float[ndarray, "q"]) -> Float[ndarray, "object q"]:
+    def quantile(self, q: Float[ndarray, " q"]) -> Float[ndarray, "object q"]:
         median = self.base.best()[:1]
         falls = (np.asarray(self.bijection.derivative(self._native(median))) < 0).any()
         return self._native(self.base.quantile(1 - np.asarray(q, float) if falls else q))

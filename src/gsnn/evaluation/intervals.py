@@ -29,7 +29,7 @@ def counts(objects: int, rows: range, seed: int) -> Float[ndarray, "resample obj
 def replicates(
     metrics: Sequence[Metric],
     predictions: Sequence[Distribution],
-    truth: Shaped[ndarray, "object"],
+    truth: Shaped[ndarray, " object"],
     *,
     resamples: int = 1000,
     seed: int = 0,
@@ -63,7 +63,7 @@ def replicates(
     return out
 
 
-def interval(draws: Float[ndarray, "replicate"], level: float = 0.95, biased: bool = False) -> dict[str, float | None]:
+def interval(draws: Float[ndarray, " replicate"], level: float = 0.95, biased: bool = False) -> dict[str, float | None]:
     """{"value", "low", "high"} from a value and its resamples: the percentile interval; None where undefined.
 
     ``biased``: the resamples are moved so that their mean is the value, which cannot be below 0.
@@ -79,7 +79,7 @@ def interval(draws: Float[ndarray, "replicate"], level: float = 0.95, biased: bo
     return {"value": float(value), "low": float(low), "high": float(high)}
 
 
-def of_metric(metric: Metric, draws: Float[ndarray, "replicate"], level: float = 0.95) -> dict[str, Any]:
+def of_metric(metric: Metric, draws: Float[ndarray, " replicate"], level: float = 0.95) -> dict[str, Any]:
     """The interval of a metric with its unit."""
     found = interval(draws, level, metric.biased)
     if metric.biased and found["low"] is not None:
@@ -88,7 +88,7 @@ def of_metric(metric: Metric, draws: Float[ndarray, "replicate"], level: float =
 
 
 def difference(
-    metric: Metric, a: Float[ndarray, "replicate"], b: Float[ndarray, "replicate"], level: float = 0.95
+    metric: Metric, a: Float[ndarray, " replicate"], b: Float[ndarray, " replicate"], level: float = 0.95
 ) -> dict[str, Any]:
     """a minus b on the same resamples, with a "verdict" on a: "better", "worse", or "same" where 0 is in the interval.
 
@@ -111,7 +111,7 @@ def difference(
 def bootstrap(
     metric: Metric,
     prediction: Distribution,
-    truth: Shaped[ndarray, "object"],
+    truth: Shaped[ndarray, " object"],
     *,
     resamples: int = 1000,
     seed: int = 0,
@@ -126,7 +126,7 @@ def paired(
     metric: Metric,
     a: Distribution,
     b: Distribution,
-    truth: Shaped[ndarray, "object"],
+    truth: Shaped[ndarray, " object"],
     *,
     resamples: int = 1000,
     seed: int = 0,

@@ -28,11 +28,11 @@ BINS = 8
 
 def judge(
     prediction: Distribution,
-    truth: Shaped[ndarray, "object"],
+    truth: Shaped[ndarray, " object"],
     target: Column,
     *,
     baselines: Mapping[str, Distribution] | None = None,
-    covariates: Mapping[str, Float[ndarray, "object"]] | None = None,
+    covariates: Mapping[str, Float[ndarray, " object"]] | None = None,
     units: Mapping[str, str] | None = None,
     metrics: Sequence[str] | None = None,
     seed: int = 0,
@@ -113,7 +113,7 @@ def curve(
     metrics: Sequence[Metric],
     predictions: Mapping[str, Distribution],
     truth: ndarray,
-    covariate: Float[ndarray, "object"],
+    covariate: Float[ndarray, " object"],
     *,
     seed: int = 0,
     resamples: int = CURVE_RESAMPLES,

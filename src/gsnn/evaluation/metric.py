@@ -19,7 +19,7 @@ from .distributions import Categorical, Distribution
 
 Needs = Literal["class", "value", "distribution"]
 Weight = Float[ndarray, "resample object"]
-Values = Float[ndarray, "resample"]
+Values = Float[ndarray, " resample"]
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Metric:
     score: Callable[[Distribution, ndarray], ndarray] | None = field(default=None, repr=False)
     finish: Callable[[Values], Values] | None = field(default=None, repr=False)
 
-    def __call__(self, prediction: Distribution, truth: Shaped[ndarray, "object"], weight: Weight) -> Values:
+    def __call__(self, prediction: Distribution, truth: Shaped[ndarray, " object"], weight: Weight) -> Values:
         return self.function(prediction, truth, weight)
 
     def suits(self, prediction: Distribution) -> bool:

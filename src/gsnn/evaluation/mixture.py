@@ -43,27 +43,27 @@ class Mixture(Continuous):
     def __len__(self) -> int:
         return len(self.weight)
 
-    def take(self, positions: Int[ndarray, "n"]) -> Mixture:
+    def take(self, positions: Int[ndarray, " n"]) -> Mixture:
         part = Mixture(self.weight[positions], self.centre[positions], self.sigma[positions])
         if "_median" in self.__dict__:
             assign(part, _median=self._median[positions])
         return part
 
     @cached_property
-    def _median(self) -> Float[ndarray, "object"]:
+    def _median(self) -> Float[ndarray, " object"]:
         return self.quantile(np.array([0.5]))[:, 0]
 
-    def best(self) -> Float[ndarray, "object"]:
+    def best(self) -> Float[ndarray, " object"]:
         return self._median  # kept: most metrics ask for it
 
     @classmethod
     def join(cls, parts: Sequence[Mixture]) -> Mixture:
         return cls(stack(parts, "weight", 0), stack(parts, "centre", 0), stack(parts, "sigma", 1))
 
-    def mean(self) -> Float[ndarray, "object"]:
+    def mean(self) -> Float[ndarray, " object"]:
         return (self.weight * self.centre).sum(1)
 
-    def expect(self, function: Callable[[ndarray], ndarray]) -> Float[ndarray, "object"]:
+    def expect(self, function: Callable[[ndarray], ndarray]) -> Float[ndarray, " object"]:
         """By Gauss-Hermite quadrature of 15 nodes in every component."""
         node, weight = np.polynomial.hermite_e.hermegauss(15)
         value = function(self.centre[..., None] + self.sigma[..., None] * node)
@@ -86,7 +86,7 @@ class Mixture(Continuous):
             out[some] = term((flat[some, :, None] - m) / s, w, s)
         return out.reshape(x.shape)
 
-    def quantile(self, q: Float[ndarray, "q"]) -> Float[ndarray, "object q"]:
+    def quantile(self, q: Float[ndarray, " q"]) -> Float[ndarray, "object q"]:
         """Newton's method inside a bracket, to 1e-10 in probability.
 
         The quantile of a mixture lies between the smallest and the largest quantile of its components.
@@ -112,7 +112,7 @@ class Samples(Continuous):
 
     value: Float[ndarray, "object sample"]
     weight: Float[ndarray, "object sample"] | None = None
-    bandwidth: Float[ndarray, "object"] | float | None = None
+    bandwidth: Float[ndarray, " object"] | float | None = None
 
     def __post_init__(self) -> None:
         value = array(self, "value", 2)
@@ -144,7 +144,7 @@ class Samples(Continuous):
     def __len__(self) -> int:
         return len(self.value)
 
-    def take(self, positions: Int[ndarray, "n"]) -> Samples:
+    def take(self, positions: Int[ndarray, " n"]) -> Samples:
         part = Samples(self.value[positions], self.weight[positions], self.bandwidth[positions])
         if "kernel" in self.__dict__ and part.value.shape[1] == self.value.shape[1]:
             assign(part, kernel=self.kernel.take(positions))
@@ -155,16 +155,16 @@ class Samples(Continuous):
         width = np.concatenate([part.bandwidth for part in parts])
         return cls(stack(parts, "value", 0), stack(parts, "weight", 0), width)
 
-    def mean(self) -> Float[ndarray, "object"]:
+    def mean(self) -> Float[ndarray, " object"]:
         return self.kernel.mean()
 
-    def best(self) -> Float[ndarray, "object"]:
+    def best(self) -> Float[ndarray, " object"]:
         return self.kernel.best()
 
-    def expect(self, function: Callable[[ndarray], ndarray]) -> Float[ndarray, "object"]:
+    def expect(self, function: Callable[[ndarray], ndarray]) -> Float[ndarray, " object"]:
         return self.kernel.expect(function)
 
-    def quantile(self, q: Float[ndarray, "q"]) -> Float[ndarray, "object q"]:
+    def quantile(self, q: Float[ndarray, " q"]) -> Float[ndarray, "object q"]:
         return self.kernel.quantile(q)
 
     def cdf(self, x: ndarray) -> ndarray:
@@ -177,7 +177,7 @@ class Samples(Continuous):
         return self.kernel.log_pdf(x)
 
 
-def _silverman(value: ndarray, weight: ndarray) -> Float[ndarray, "object"]:
+def _silverman(value: ndarray, weight: ndarray) -> Float[ndarray, " object"]:
     mean = (weight * value).sum(1, keepdims=True)
     spread = np.sqrt((weight * (value - mean) ** 2).sum(1))
     order = np.argsort(value, 1)

@@ -32,6 +32,6 @@ class Outliers(nn.Module):
         # with few validation objects the largest distance, with a margin, stands for the quantile
         self.threshold = torch.maximum(torch.quantile(distance.double(), 0.999), 1.1 * distance.max()).float()
 
-    def forward(self, features: Float[Tensor, "n feature"]) -> Float[Tensor, "n"]:
+    def forward(self, features: Float[Tensor, "n feature"]) -> Float[Tensor, " n"]:
         """The distance of each object."""
         return torch.linalg.vector_norm((features.float() - self.mean) @ self.whiten, dim=1)

@@ -21,7 +21,7 @@ class Quantiles(Continuous):
     A tail starts with the density of its neighbouring segment, so that the density has no jump there.
     """
 
-    levels: Float[ndarray, "level"]
+    levels: Float[ndarray, " level"]
     value: Float[ndarray, "object level"]
 
     def __post_init__(self) -> None:
@@ -41,7 +41,7 @@ class Quantiles(Continuous):
     def __len__(self) -> int:
         return len(self.value)
 
-    def take(self, positions: Int[ndarray, "n"]) -> Quantiles:
+    def take(self, positions: Int[ndarray, " n"]) -> Quantiles:
         return Quantiles(self.levels, self.value[positions])
 
     @classmethod
@@ -54,7 +54,7 @@ class Quantiles(Continuous):
     def _density(self) -> Float[ndarray, "object segment"]:
         return np.diff(self.levels) / np.diff(self.value, axis=1)
 
-    def quantile(self, q: Float[ndarray, "q"]) -> Float[ndarray, "object q"]:
+    def quantile(self, q: Float[ndarray, " q"]) -> Float[ndarray, "object q"]:
         q, p, v, d = probabilities(q), self.levels, self.value, self._density
         i = np.clip(np.searchsorted(p, q, "right") - 1, 0, len(p) - 2)
         inside = v[:, i] + (q - p[i]) / d[:, i]

@@ -13,12 +13,12 @@ from .base import blocks
 from .distributions import Continuous, Mixture, Samples, Warped
 from .metric import Values, Weight, mean_metric, metric, ratio, weighted_median
 
-Truth = Float[ndarray, "object"]
+Truth = Float[ndarray, " object"]
 OUTLIER = 0.15
 KERNELS = 256  # above this many components pairs are dearer than quadrature
 
 
-def dz(prediction: Continuous, truth: Truth) -> Float[ndarray, "object"]:
+def dz(prediction: Continuous, truth: Truth) -> Float[ndarray, " object"]:
     """(z_photo - z_spec) / (1 + z_spec)."""
     return (prediction.best() - truth) / (1 + truth)
 
@@ -34,7 +34,7 @@ def sigma_nmad(prediction: Continuous, truth: Truth, weight: Weight) -> Values:
 
 
 @mean_metric("outlier_rate", "", "low", "value", redshift=True, percent=True)
-def outlier(prediction: Continuous, truth: Truth) -> Float[ndarray, "object"]:
+def outlier(prediction: Continuous, truth: Truth) -> Float[ndarray, " object"]:
     """|dz| > 0.15 (Hildebrandt et al. 2010)."""
     return (abs(dz(prediction, truth)) > OUTLIER).astype(float)
 
@@ -43,12 +43,12 @@ mean_metric("photoz_bias", "", "near", "value", goal=0.0, redshift=True)(dz)
 
 
 @mean_metric("rmse", "target", "low", "value", finish=np.sqrt)
-def squared_error(prediction: Continuous, truth: Truth) -> Float[ndarray, "object"]:
+def squared_error(prediction: Continuous, truth: Truth) -> Float[ndarray, " object"]:
     return (prediction.best() - truth) ** 2
 
 
 @mean_metric("mae", "target", "low", "value")
-def absolute_error(prediction: Continuous, truth: Truth) -> Float[ndarray, "object"]:
+def absolute_error(prediction: Continuous, truth: Truth) -> Float[ndarray, " object"]:
     return abs(prediction.best() - truth)
 
 
@@ -59,7 +59,7 @@ def medae(prediction: Continuous, truth: Truth, weight: Weight) -> Values:
 
 
 @mean_metric("bias", "target", "near", "value", goal=0.0)
-def residual(prediction: Continuous, truth: Truth) -> Float[ndarray, "object"]:
+def residual(prediction: Continuous, truth: Truth) -> Float[ndarray, " object"]:
     """Prediction minus truth."""
     return prediction.best() - truth
 
@@ -74,7 +74,7 @@ def r2(prediction: Continuous, truth: Truth, weight: Weight) -> Values:
 
 
 @mean_metric("crps", "target", "low", "distribution")
-def crps(prediction: Continuous, truth: Truth) -> Float[ndarray, "object"]:
+def crps(prediction: Continuous, truth: Truth) -> Float[ndarray, " object"]:
     """Continuous ranked probability score, the integral of (cdf - step at truth)^2 (Gneiting & Raftery 2007, eq. 20).
 
     Closed for mixtures of Gaussians (Grimit et al. 2006, eq. 5), else the integral of the quantile (pinball) score.
@@ -88,7 +88,7 @@ def crps(prediction: Continuous, truth: Truth) -> Float[ndarray, "object"]:
 
 
 @mean_metric("cde_loss", "1/target", "low", "distribution")
-def cde_loss(prediction: Continuous, truth: Truth) -> Float[ndarray, "object"]:
+def cde_loss(prediction: Continuous, truth: Truth) -> Float[ndarray, " object"]:
     """Integral of p^2 - 2 p(truth) (Izbicki & Lee 2017, eq. 4, up to a constant); closed for mixtures of Gaussians."""
     g = gaussians(prediction)
     if g is None:
@@ -99,12 +99,12 @@ def cde_loss(prediction: Continuous, truth: Truth) -> Float[ndarray, "object"]:
 
 
 @mean_metric("nll", "nat", "low", "distribution")
-def nll(prediction: Continuous, truth: Truth) -> Float[ndarray, "object"]:
+def nll(prediction: Continuous, truth: Truth) -> Float[ndarray, " object"]:
     """-ln p(truth); p is not taken below e^-700."""
     return -np.maximum(prediction.log_pdf(truth), -700)
 
 
-def pit(prediction: Continuous, truth: Truth) -> Float[ndarray, "object"]:
+def pit(prediction: Continuous, truth: Truth) -> Float[ndarray, " object"]:
     """Probability integral transform cdf(truth): uniform where the distributions are calibrated (Dawid 1984)."""
     return np.clip(prediction.cdf(truth), 0, 1)
 
@@ -124,7 +124,7 @@ def covered(level: float) -> None:
     """Registers the share of truths inside the central interval that claims to hold ``level`` of them."""
 
     @mean_metric(f"coverage_{round(100 * level)}", "", "near", "distribution", goal=level, percent=True)
-    def inside(prediction: Continuous, truth: Truth) -> Float[ndarray, "object"]:
+    def inside(prediction: Continuous, truth: Truth) -> Float[ndarray, " object"]:
         return (abs(pit(prediction, truth) - 0.5) <= level / 2).astype(float)
 
 
@@ -156,7 +156,7 @@ def _absolute(m: ndarray, s: ndarray) -> ndarray:
     return 2 * s * np.exp(-0.5 * u * u) / np.sqrt(2 * np.pi) + m * (2 * ndtr(u) - 1)
 
 
-def _pairs(g: Mixture, term: Callable[[ndarray, ndarray], ndarray]) -> Float[ndarray, "object"]:
+def _pairs(g: Mixture, term: Callable[[ndarray, ndarray], ndarray]) -> Float[ndarray, " object"]:
     """The mean of term(difference of means, its sigma) over all pairs of components."""
     if g.repeats:
         return np.repeat(_pairs(g.take(slice(0, 1)), term), len(g))

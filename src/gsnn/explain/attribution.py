@@ -31,12 +31,12 @@ class Question:
     repeat it.
     """
 
-    answer: Callable[..., Float[Tensor, "object"]]
+    answer: Callable[..., Float[Tensor, " object"]]
     x: Tensor
     rest: tuple[Tensor, ...]
 
 
-def value(model: nn.Module, out: Float[Tensor, "object output"], chosen: Tensor) -> Float[Tensor, "object"]:
+def value(model: nn.Module, out: Float[Tensor, "object output"], chosen: Tensor) -> Float[Tensor, " object"]:
     """The number that is explained, of the network's output ``out``; ``chosen`` is the class predicted at first."""
     if any(c.kind == "label" for c in model.targets.columns):
         return out.gather(1, chosen[:, None])[:, 0]
@@ -92,7 +92,7 @@ class Saliency:
     def __init__(self, *, scalars: bool = False):
         self.scalars = scalars
 
-    def __call__(self, model: nn.Module, batch: Batch) -> Float[Tensor, "object *place"]:
+    def __call__(self, model: nn.Module, batch: Batch) -> Float[Tensor, " object *place"]:
         from captum.attr import Saliency as Method
 
         with question(model, batch, self.scalars, "saliency") as q:
@@ -137,7 +137,7 @@ class Occlusion:
             raise GsnnError(f"occlusion: window = {window} pixels is negative; give 0 for an eighth of the image")
         self.window, self.scalars = window, scalars
 
-    def __call__(self, model: nn.Module, batch: Batch) -> Float[Tensor, "object *place"]:
+    def __call__(self, model: nn.Module, batch: Batch) -> Float[Tensor, " object *place"]:
         from captum.attr import Occlusion as Method
 
         with question(model, batch, self.scalars, "occlusion") as q, torch.no_grad():

@@ -24,7 +24,7 @@ class Sanity:
     """Mean rank correlation of the absolute maps of trained and randomised networks; of each object NaN where flat."""
 
     correlation: float
-    by_object: Float[np.ndarray, "object"]
+    by_object: Float[np.ndarray, " object"]
     limit: float = LIMIT
 
     @property

@@ -16,7 +16,7 @@ from .layers import at_least, flatten, head, readable
 
 
 def neuron(
-    x: Float[Tensor, "*object input"], weights: Float[Tensor, "input"], threshold: float
+    x: Float[Tensor, "*object input"], weights: Float[Tensor, " input"], threshold: float
 ) -> Bool[Tensor, "*object"]:
     """Fires where the weighted inputs reach the threshold (McCulloch & Pitts 1943, doi:10.1007/BF02478259)."""
     return x @ weights >= threshold
@@ -28,8 +28,8 @@ def nand(x: Float[Tensor, "*object 2"]) -> Bool[Tensor, "*object"]:
 
 
 def learn(
-    x: Float[Tensor, "object input"], y: Bool[Tensor, "object"], *, rate: float = 1.0, epochs: int = 100
-) -> tuple[Float[Tensor, "input"], float, list[int]]:
+    x: Float[Tensor, "object input"], y: Bool[Tensor, " object"], *, rate: float = 1.0, epochs: int = 100
+) -> tuple[Float[Tensor, " input"], float, list[int]]:
     """After a wrong answer, move the weights by ``rate`` times the input (Rosenblatt 1958, doi:10.1037/h0042519).
 
     Returns the weights, the threshold (both as :func:`neuron` takes them) and the mistakes of each epoch. It stops at
@@ -58,9 +58,9 @@ def backpropagation(
     x: Float[Tensor, "object input"],
     target: Float[Tensor, "object output"],
     w1: Float[Tensor, "hidden input"],
-    b1: Float[Tensor, "hidden"],
+    b1: Float[Tensor, " hidden"],
     w2: Float[Tensor, "output hidden"],
-    b2: Float[Tensor, "output"],
+    b2: Float[Tensor, " output"],
 ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
     """Loss and gradients of a network of two layers, by the chain rule written out.
 

@@ -275,7 +275,7 @@ def class_balance(classes: Mapping[str, Mapping[str, float]]) -> Drawing:
     return Drawing(f, data, f"Objects of {len(names)} classes in {', '.join(splits)}.")
 
 
-def histogram(values: Float[ndarray, "n"], name: str, unit: str = "") -> Drawing:
+def histogram(values: Float[ndarray, " n"], name: str, unit: str = "") -> Drawing:
     """A column between its 0.5th and 99.5th percentiles; what lies outside is counted in the last bins."""
     good = np.asarray(values, float)
     good = good[np.isfinite(good)]
@@ -354,7 +354,7 @@ def _finite(value: Any) -> bool:
     return isinstance(value, (int, float)) and bool(np.isfinite(value))
 
 
-def _column(rows: Sequence[Mapping[str, Any]], key: str) -> Float[ndarray, "row"]:
+def _column(rows: Sequence[Mapping[str, Any]], key: str) -> Float[ndarray, " row"]:
     return np.array([row.get(key) if _finite(row.get(key)) else np.nan for row in rows], float)
 
 

@@ -62,7 +62,7 @@ class Judged:
         )
 
     @cached_property
-    def quantiles(self) -> tuple[Float[ndarray, "q"], Float[ndarray, "n q"]]:
+    def quantiles(self) -> tuple[Float[ndarray, " q"], Float[ndarray, "n q"]]:
         """Levels and quantiles of the predicted distributions, empty where there are none."""
         found = sorted((int(m[2]), m[0]) for m in (re.fullmatch(r"(.+)_q(\d\d)", name) for name in self.table) if m)
         if not found:
@@ -78,18 +78,18 @@ class Judged:
         return None
 
     @cached_property
-    def known(self) -> Bool[ndarray, "n"]:
+    def known(self) -> Bool[ndarray, " n"]:
         truth = self.table["truth"]
         if self.parts.classifies:
             return np.array([t is not None and str(t) != "" for t in truth], bool)
         return np.isfinite(truth.astype(float)) & np.isfinite(self.table["prediction"].astype(float))
 
     @cached_property
-    def right(self) -> Bool[ndarray, "n"]:
+    def right(self) -> Bool[ndarray, " n"]:
         return np.array([str(a) == str(b) for a, b in zip(self.table["truth"], self.table["prediction"])], bool)
 
     @cached_property
-    def error(self) -> Float[ndarray, "n"]:
+    def error(self) -> Float[ndarray, " n"]:
         """How wrong: -ln p(truth) for classes (0 or 1 without p), |residual| for values; NaN where truth is unknown."""
         if self.parts.classifies:
             index = {c: i for i, c in enumerate(self.classes)}
@@ -100,7 +100,7 @@ class Judged:
         truth, prediction = self.table["truth"].astype(float), self.table["prediction"].astype(float)
         return np.abs(prediction - truth) / (1 + truth if self.is_redshift else 1)
 
-    def worst(self, most: int = 12) -> Int[ndarray, "k"]:
+    def worst(self, most: int = 12) -> Int[ndarray, " k"]:
         """Positions of the worst mistakes, the worst first; an object that is right is no mistake."""
         wrong = np.isfinite(self.error) & (~self.right if self.parts.classifies else self.error > 0)
         positions = np.flatnonzero(wrong)

@@ -15,7 +15,7 @@ from .words import number
 
 
 def sky_map(
-    ra: Float[ndarray, "n"], dec: Float[ndarray, "n"], value: Float[ndarray, "n"] | None, name: str, unit: str = ""
+    ra: Float[ndarray, " n"], dec: Float[ndarray, " n"], value: Float[ndarray, " n"] | None, name: str, unit: str = ""
 ) -> Drawing:
     """The mean of ``value`` (None: the number of objects) in cells of the sky, right ascension growing to the left.
 
@@ -105,8 +105,8 @@ def sky_map(
 
 
 def truth_and_prediction(
-    truth: Float[ndarray, "n"],
-    prediction: Float[ndarray, "n"],
+    truth: Float[ndarray, " n"],
+    prediction: Float[ndarray, " n"],
     name: str = "redshift",
     unit: str = "",
     redshift: bool = True,
@@ -168,7 +168,7 @@ def truth_and_prediction(
 
 
 def density_from_quantiles(
-    level: Float[ndarray, "q"], quantile: Float[ndarray, "q"], points: int = 160
+    level: Float[ndarray, " q"], quantile: Float[ndarray, " q"], points: int = 160
 ) -> tuple[ndarray, ndarray]:
     """A density from quantiles, between the first and the last of them.
 
@@ -188,9 +188,9 @@ def density_from_quantiles(
 
 def example_densities(
     ids: list[str],
-    level: Float[ndarray, "q"],
+    level: Float[ndarray, " q"],
     quantiles: Float[ndarray, "m q"],
-    truth: Float[ndarray, "m"],
+    truth: Float[ndarray, " m"],
     name: str,
     unit: str = "",
 ) -> Drawing:
@@ -229,7 +229,7 @@ def _density(ax: Any, x: ndarray, y: ndarray, extent: tuple[float, float, float,
     if len(x) < 600:
         ax.plot(x, y, "o", ms=3, color=NETWORK, alpha=0.45, mew=0)
         return
-    inside: Bool[ndarray, "n"] = (x >= extent[0]) & (x <= extent[1]) & (y >= extent[2]) & (y <= extent[3])
+    inside: Bool[ndarray, " n"] = (x >= extent[0]) & (x <= extent[1]) & (y >= extent[2]) & (y <= extent[3])
     hexes = ax.hexbin(x[inside], y[inside], gridsize=(44, rows), extent=extent, mincnt=1, linewidths=0)
     n = np.asarray(hexes.get_array(), float)
     hexes.set_array(None)

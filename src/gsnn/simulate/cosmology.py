@@ -17,7 +17,7 @@ _Z_MAX = 3.0
 
 
 @cache
-def _comoving_table(count: int = 6001) -> Float[Tensor, "z"]:
+def _comoving_table(count: int = 6001) -> Float[Tensor, " z"]:
     z = np.linspace(0, _Z_MAX, count)
     rate = 1 / np.sqrt(OMEGA_M * (1 + z) ** 3 + 1 - OMEGA_M)
     steps = (rate[1:] + rate[:-1]) / 2 * np.diff(z)

@@ -30,7 +30,7 @@ class Scene:
 
     image: Float[Tensor, "object band y x"]
     variance: Float[Tensor, "object band y x"]
-    snr: Float[Tensor, "object"]
+    snr: Float[Tensor, " object"]
 
 
 class Galaxies:
@@ -161,7 +161,7 @@ class Galaxies:
     def __len__(self) -> int:
         return self.objects
 
-    def rows(self, indices: Int64[np.ndarray, "n"], seed: int) -> pa.RecordBatch:
+    def rows(self, indices: Int64[np.ndarray, " n"], seed: int) -> pa.RecordBatch:
         """The galaxies of these indices. Raises IndexError beyond the survey."""
         indices = np.asarray(indices, dtype=np.int64)
         if ((indices < 0) | (indices >= self.objects)).any():
@@ -178,7 +178,7 @@ class Galaxies:
         finally:
             torch.set_num_threads(threads)
 
-    def _batch(self, indices: Int64[np.ndarray, "n"], seed: int) -> pa.RecordBatch:
+    def _batch(self, indices: Int64[np.ndarray, " n"], seed: int) -> pa.RecordBatch:
         schema = self.schema().arrow()
         if not len(indices):
             return pa.RecordBatch.from_pylist([], schema=schema)
@@ -191,7 +191,7 @@ class Galaxies:
         ]
         return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
-    def columns(self, rows: Int64[Tensor, "object"], seed: int) -> dict[str, np.ndarray]:
+    def columns(self, rows: Int64[Tensor, " object"], seed: int) -> dict[str, np.ndarray]:
         """The columns of one block of rows."""
         draw = Draw(seed, rows)
         galaxies = self.population(rows, seed)
@@ -220,7 +220,7 @@ class Galaxies:
             **{name: value.numpy() for name, value in values.items()},
         }
 
-    def population(self, rows: Int64[Tensor, "object"], seed: int) -> Population:
+    def population(self, rows: Int64[Tensor, " object"], seed: int) -> Population:
         """The parameters of the galaxies; radii from 0.9 of the seeing up to a sixth of the stamp."""
         return draw_galaxies(
             Draw(seed, rows),
@@ -238,7 +238,7 @@ class Galaxies:
         night = self.seeing * torch.exp(0.2 * draw.normal("seeing").clamp(-1, 2.5))
         return night[:, None] * (wavelength / 6220) ** -0.2
 
-    def scene(self, rows: Int64[Tensor, "object"], seed: int, g: Population) -> Scene:
+    def scene(self, rows: Int64[Tensor, " object"], seed: int, g: Population) -> Scene:
         """The light of the galaxies without noise. Frames are drawn half as wide again, against wrapping round."""
         draw = Draw(seed, rows)
         frame = -(-3 * self.size // 4) * 2
@@ -310,7 +310,7 @@ class Galaxies:
         electrons, sky = self.electrons[:, None, None], self.sky[:, None, None]
         return (image.clamp(min=0) + sky) / electrons + (READ_NOISE / electrons) ** 2
 
-    def noise(self, rows: Int64[Tensor, "object"], seed: int, scene: Scene) -> Float[Tensor, "object band y x"]:
+    def noise(self, rows: Int64[Tensor, " object"], seed: int, scene: Scene) -> Float[Tensor, "object band y x"]:
         """One draw of it, in nmgy."""
         electrons = self.electrons[: len(self.bands), None, None]
         z = rng.normal(seed, "galaxies/noise", rows, scene.image[0].numel()).view_as(scene.image)

@@ -29,14 +29,14 @@ def exp10(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     return torch.exp(x * math.log(10))
 
 
-def arcsin(x: Float[Tensor, "object"]) -> Float[Tensor, "object"]:
+def arcsin(x: Float[Tensor, " object"]) -> Float[Tensor, " object"]:
     return torch.tensor([math.asin(value) for value in x.tolist()], dtype=x.dtype)
 
 
 class Draw:
     """Named random numbers of some rows; each name is its own stream, so adding one changes no other."""
 
-    def __init__(self, seed: int, rows: Int64[Tensor, "object"]):
+    def __init__(self, seed: int, rows: Int64[Tensor, " object"]):
         self.seed, self.rows = seed, rows
 
     def uniform(self, name: str, low: float = 0.0, high: float = 1.0, count: int | None = None) -> Float[Tensor, "..."]:
@@ -47,13 +47,13 @@ class Draw:
         g = rng.normal(self.seed, f"galaxies/{name}", self.rows, count or 1)
         return g if count else g[:, 0]
 
-    def chance(self, name: str, probability: float | Tensor) -> Bool[Tensor, "object"]:
+    def chance(self, name: str, probability: float | Tensor) -> Bool[Tensor, " object"]:
         return self.uniform(name) < probability
 
-    def at(self, objects: Int64[Tensor, "some"]) -> Draw:
+    def at(self, objects: Int64[Tensor, " some"]) -> Draw:
         return Draw(self.seed, self.rows[objects])
 
-    def fine(self, name: str) -> Float[Tensor, "object"]:
+    def fine(self, name: str) -> Float[Tensor, " object"]:
         """Uniform in [0, 1) with the 53 bits that a position needs."""
         word = rng.bits(self.seed, f"galaxies/{name}", self.rows)[:, 0]
         return ((word >> 11) & ((1 << 53) - 1)).double() * 2.0**-53
@@ -63,40 +63,40 @@ class Draw:
 class Galaxies:
     """One value an object: radii and offsets in arcsec, angles in radians, shares of the r-band flux before tides."""
 
-    label: Int64[Tensor, "object"]
-    redshift: Float[Tensor, "object"]
-    magnitude: Float[Tensor, "object"]
-    radius: Float[Tensor, "object"]  # half-light, along the major axis
-    angle: Float[Tensor, "object"]  # of the major axis, from north (+y) towards east (-x)
-    cos_i: Float[Tensor, "object"]
-    q: Float[Tensor, "object"]  # apparent axis ratio of the disc, or of the elliptical
-    bulge: Float[Tensor, "object"]  # bulge / (bulge + disc)
-    bulge_n: Float[Tensor, "object"]
-    bulge_radius: Float[Tensor, "object"]
-    bulge_q: Float[Tensor, "object"]
-    bulge_young: Float[Tensor, "object"]  # share of the observed r-band light from young stars
-    disc_scale: Float[Tensor, "object"]
-    disc_height: Float[Tensor, "object"]
-    disc_young: Float[Tensor, "object"]
-    arms: Float[Tensor, "object"]  # their number
-    arm_light: Float[Tensor, "object"]  # share of the disc's light
-    phase: Float[Tensor, "object"]  # where in the disc's plane the first arm starts, and the bar points
-    bar: Float[Tensor, "object"]  # share of the disc's light
-    bar_length: Float[Tensor, "object"]  # semi-major
-    dust: Float[Tensor, "object"]  # share of the disc's light that a lane takes away
-    tides: Float[Tensor, "object"]  # light of the tails / of the undisturbed galaxy
-    other: Float[Tensor, "object"]  # flux of a companion (merger) or chance neighbour / of the undisturbed galaxy
-    other_apart: Float[Tensor, "object"]  # its distance on the sky
-    other_around: Float[Tensor, "object"]  # and direction, from x towards y
-    other_radius: Float[Tensor, "object"]
-    other_young: Float[Tensor, "object"]
-    star: Float[Tensor, "object"]  # flux of a star in front / of the undisturbed galaxy
+    label: Int64[Tensor, " object"]
+    redshift: Float[Tensor, " object"]
+    magnitude: Float[Tensor, " object"]
+    radius: Float[Tensor, " object"]  # half-light, along the major axis
+    angle: Float[Tensor, " object"]  # of the major axis, from north (+y) towards east (-x)
+    cos_i: Float[Tensor, " object"]
+    q: Float[Tensor, " object"]  # apparent axis ratio of the disc, or of the elliptical
+    bulge: Float[Tensor, " object"]  # bulge / (bulge + disc)
+    bulge_n: Float[Tensor, " object"]
+    bulge_radius: Float[Tensor, " object"]
+    bulge_q: Float[Tensor, " object"]
+    bulge_young: Float[Tensor, " object"]  # share of the observed r-band light from young stars
+    disc_scale: Float[Tensor, " object"]
+    disc_height: Float[Tensor, " object"]
+    disc_young: Float[Tensor, " object"]
+    arms: Float[Tensor, " object"]  # their number
+    arm_light: Float[Tensor, " object"]  # share of the disc's light
+    phase: Float[Tensor, " object"]  # where in the disc's plane the first arm starts, and the bar points
+    bar: Float[Tensor, " object"]  # share of the disc's light
+    bar_length: Float[Tensor, " object"]  # semi-major
+    dust: Float[Tensor, " object"]  # share of the disc's light that a lane takes away
+    tides: Float[Tensor, " object"]  # light of the tails / of the undisturbed galaxy
+    other: Float[Tensor, " object"]  # flux of a companion (merger) or chance neighbour / of the undisturbed galaxy
+    other_apart: Float[Tensor, " object"]  # its distance on the sky
+    other_around: Float[Tensor, " object"]  # and direction, from x towards y
+    other_radius: Float[Tensor, " object"]
+    other_young: Float[Tensor, " object"]
+    star: Float[Tensor, " object"]  # flux of a star in front / of the undisturbed galaxy
 
-    def take(self, objects: Int64[Tensor, "some"]) -> Galaxies:
+    def take(self, objects: Int64[Tensor, " some"]) -> Galaxies:
         return Galaxies(**{field.name: getattr(self, field.name)[objects] for field in fields(self)})
 
 
-def positions(draw: Draw) -> tuple[Float[Tensor, "object"], Float[Tensor, "object"]]:
+def positions(draw: Draw) -> tuple[Float[Tensor, " object"], Float[Tensor, " object"]]:
     """Right ascension and declination in degrees, uniform on the patch of the sphere."""
     ra0, ra1, dec0, dec1 = SKY
     low, high = math.sin(math.radians(dec0)), math.sin(math.radians(dec1))
@@ -106,7 +106,7 @@ def positions(draw: Draw) -> tuple[Float[Tensor, "object"], Float[Tensor, "objec
 
 def apparent(
     draw: Draw, bright: float, faint: float, smallest: float, largest: float
-) -> tuple[Float[Tensor, "object"], Float[Tensor, "object"], Float[Tensor, "object"]]:
+) -> tuple[Float[Tensor, " object"], Float[Tensor, " object"], Float[Tensor, " object"]]:
     """Magnitude, redshift and half-light radius (arcsec) of a flux-limited sample of galaxies that fit the stamp.
 
     Counts rise as 10^(0.1 m). Redshifts are lognormal about a median that deepens with magnitude (0.08 at r = 17.8).
@@ -146,7 +146,7 @@ def draw_galaxies(
     magnitude, redshift, radius = apparent(draw, bright, faint, smallest, largest)
     label = torch.bucketize(draw.uniform("class"), torch.tensor(fractions[:-1]).cumsum(0), right=True)
 
-    def pick(*values: float) -> Float[Tensor, "object"]:
+    def pick(*values: float) -> Float[Tensor, " object"]:
         return torch.tensor(values)[label]
 
     early = draw.chance("early", pick(1.0, 0.0, 0.0, 0.35))

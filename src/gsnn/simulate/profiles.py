@@ -37,8 +37,8 @@ def _sersic_table() -> Float[Tensor, "index gaussian"]:
 
 
 def sersic_mixture(
-    n: Float[Tensor, "object"],
-) -> tuple[Float[Tensor, "object gaussian"], Float[Tensor, "gaussian"]]:
+    n: Float[Tensor, " object"],
+) -> tuple[Float[Tensor, "object gaussian"], Float[Tensor, " gaussian"]]:
     """A Sersic profile of index n (0.75 to 6.25) as round Gaussians: weights (sum 1) and sigmas / half-light radius.
 
     After Hogg & Lang 2013 (arXiv:1210.6563), with one set of widths for every n: non-negative weights are fitted to the
@@ -52,16 +52,16 @@ def sersic_mixture(
 
 
 def enclosed(
-    r: Float[Tensor, "object"], n: Float[Tensor, "object"], radius: Float[Tensor, "object"]
-) -> Float[Tensor, "object"]:
+    r: Float[Tensor, " object"], n: Float[Tensor, " object"], radius: Float[Tensor, " object"]
+) -> Float[Tensor, " object"]:
     """The share of a round Sersic profile's flux within r, for the half-light ``radius`` (same unit)."""
     weights, sigmas = sersic_mixture(n)
     return (weights * -torch.expm1(-(((r / radius)[:, None] / sigmas) ** 2) / 2)).sum(-1)
 
 
 def half_light_scale(
-    bulge: Float[Tensor, "object"], n: Float[Tensor, "object"], ratio: Float[Tensor, "object"]
-) -> Float[Tensor, "object"]:
+    bulge: Float[Tensor, " object"], n: Float[Tensor, " object"], ratio: Float[Tensor, " object"]
+) -> Float[Tensor, " object"]:
     """Half-light radius of bulge + exponential disc in units of the disc's, for bulge radius / disc radius = ratio.
 
     Solved by bisection in ln r; both seen face-on.
@@ -75,14 +75,14 @@ def half_light_scale(
     return torch.sqrt(low * high)
 
 
-def wavenumbers(count: int, spacing: float) -> tuple[Float[Tensor, "y 1"], Float[Tensor, "kx"]]:
+def wavenumbers(count: int, spacing: float) -> tuple[Float[Tensor, "y 1"], Float[Tensor, " kx"]]:
     """(ky, kx) of ``rfft2`` for count x count pixels of ``spacing`` arcsec."""
     ky = torch.fft.fftfreq(count, spacing) * (2 * math.pi)
     return ky[:, None], torch.fft.rfftfreq(count, spacing) * (2 * math.pi)
 
 
 def rotate(
-    ky: Float[Tensor, "y 1"], kx: Float[Tensor, "kx"], position_angle: Float[Tensor, "object"]
+    ky: Float[Tensor, "y 1"], kx: Float[Tensor, " kx"], position_angle: Float[Tensor, " object"]
 ) -> tuple[Float[Tensor, "object y kx"], Float[Tensor, "object y kx"]]:
     """k along the major and the minor axis; position angle in radians from +y (north) towards -x (east)."""
     sin, cos = torch.sin(position_angle)[:, None, None], torch.cos(position_angle)[:, None, None]
@@ -92,9 +92,9 @@ def rotate(
 def sersic(
     major: Float[Tensor, "object y kx"],
     minor: Float[Tensor, "object y kx"],
-    n: Float[Tensor, "object"],
-    radius: Float[Tensor, "object"],
-    q: Float[Tensor, "object"],
+    n: Float[Tensor, " object"],
+    radius: Float[Tensor, " object"],
+    q: Float[Tensor, " object"],
     frame: float,
 ) -> Float[Tensor, "object y kx"]:
     """An elliptical Sersic profile of half-light ``radius`` (arcsec) along the major axis and axis ratio q.
@@ -117,9 +117,9 @@ def sersic(
 def disc(
     major: Float[Tensor, "object y kx"],
     minor: Float[Tensor, "object y kx"],
-    scale: Float[Tensor, "object"],
-    height: Float[Tensor, "object"],
-    cos_i: Float[Tensor, "object"],
+    scale: Float[Tensor, " object"],
+    height: Float[Tensor, " object"],
+    cos_i: Float[Tensor, " object"],
 ) -> Float[Tensor, "object y kx"]:
     """A transparent disc exp(-R / scale) sech^2(z / height) seen at inclination i.
 
@@ -136,7 +136,7 @@ def disc(
 
 def knots(
     ky: Float[Tensor, "y 1"],
-    kx: Float[Tensor, "kx"],
+    kx: Float[Tensor, " kx"],
     x: Float[Tensor, "object knot"],
     y: Float[Tensor, "object knot"],
     sigma: Float[Tensor, "object knot"],
@@ -154,7 +154,7 @@ def knots(
 
 
 def _wave(
-    k: Float[Tensor, "k"], x: Float[Tensor, "object knot"], sigma: Float[Tensor, "object knot"]
+    k: Float[Tensor, " k"], x: Float[Tensor, "object knot"], sigma: Float[Tensor, "object knot"]
 ) -> tuple[Float[Tensor, "object knot k"], Float[Tensor, "object knot k"]]:
     """exp(-sigma^2 k^2 / 2) times cos(k x) and sin(k x)."""
     fade = (sigma[..., None] * k).square_().mul_(-0.5).clamp_(min=_NOTHING).exp_()

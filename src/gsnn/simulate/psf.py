@@ -15,7 +15,7 @@ FWHM_PER_SIGMA = 2.46697
 
 
 def transfer(
-    ky: Float[Tensor, "y 1"], kx: Float[Tensor, "kx"], fwhm: Float[Tensor, "object band"], pixel_scale: float
+    ky: Float[Tensor, "y 1"], kx: Float[Tensor, " kx"], fwhm: Float[Tensor, "object band"], pixel_scale: float
 ) -> Float[Tensor, "object band y kx"]:
     """Optical transfer function (1 at k = 0) of seeing of ``fwhm`` arcsec and a pixel of ``pixel_scale`` arcsec."""
     sigma = (fwhm / FWHM_PER_SIGMA)[..., None]

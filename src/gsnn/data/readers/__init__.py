@@ -111,7 +111,7 @@ class Files:
     def __len__(self) -> int:
         return len(self._source)
 
-    def rows(self, indices: Int64[np.ndarray, n], seed: int = 0) -> pa.RecordBatch:
+    def rows(self, indices: Int64[np.ndarray, " n"], seed: int = 0) -> pa.RecordBatch:
         return self._source.rows(indices, seed)
 
 

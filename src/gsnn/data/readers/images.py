@@ -58,7 +58,7 @@ def as_image(one: Field, crop: int | None = None, size: int | None = None) -> Fi
     return replace(one, kind="image", dtype=dtype, shape=target, take=take, bands=bands, pixel_scale=scale)
 
 
-def dense(values: pa.Array | pa.ChunkedArray, shape: tuple[int, ...]) -> Shaped[np.ndarray, n * shape]:
+def dense(values: pa.Array | pa.ChunkedArray, shape: tuple[int, ...]) -> Shaped[np.ndarray, " n *shape"]:
     """Fixed-size lists as an array; a missing one is zeros (whole numbers) or NaN."""
     if isinstance(values, pa.ChunkedArray):
         values = values.combine_chunks()

@@ -26,7 +26,7 @@ class Field:
 
     name: str
     dtype: str  # numpy's name of the values, or "str"
-    take: Callable[[Int64[np.ndarray, n], Reasons], Any]
+    take: Callable[[Int64[np.ndarray, " n"], Reasons], Any]
     shape: tuple[int, ...] = ()
     kind: Kind | None = None  # None: to be inferred
     unit: str = ""
@@ -35,7 +35,7 @@ class Field:
     pixel_scale: float | None = None
     description: str = ""
 
-    def arrow(self, indices: Int64[np.ndarray, n], reasons: Reasons) -> pa.Array:
+    def arrow(self, indices: Int64[np.ndarray, " n"], reasons: Reasons) -> pa.Array:
         """The values of some rows in the type of the field; missing ones are null."""
         if len(indices) == 0:
             return pa.array([], arrow_type(self.dtype, self.shape))
@@ -52,10 +52,10 @@ class Raw:
     format: str = ""
     bad: dict[int, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    ids: Callable[[Int64[np.ndarray, n]], list[str]] | None = None  # ids made by the reader, if not stem-row
+    ids: Callable[[Int64[np.ndarray, " n"]], list[str]] | None = None  # ids made by the reader, if not stem-row
     files: list[str] = field(default_factory=list)
 
-    def made_ids(self, indices: Int64[np.ndarray, n]) -> list[str]:
+    def made_ids(self, indices: Int64[np.ndarray, " n"]) -> list[str]:
         return self.ids(indices) if self.ids else [f"{self.stem}-{i}" for i in indices]
 
 

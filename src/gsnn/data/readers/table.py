@@ -87,7 +87,7 @@ class Table:
         """The id of every row."""
         return self._ids.take(np.arange(len(self)), [None] * len(self))
 
-    def rows(self, indices: Int64[np.ndarray, n], seed: int = 0) -> pa.RecordBatch:
+    def rows(self, indices: Int64[np.ndarray, " n"], seed: int = 0) -> pa.RecordBatch:
         """The rows at ``indices``, in that order; ``seed`` changes nothing, files hold no chance."""
         indices = np.asarray(indices, dtype=np.int64).reshape(-1)
         if len(indices) and not (indices.min() >= 0 and indices.max() < len(self)):
