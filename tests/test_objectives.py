@@ -153,6 +153,25 @@ def test_saved_statistics_come_back(spec, targets):
         np.testing.assert_array_equal(x, y)
 
 
+@pytest.mark.parametrize("name", ["type", "half", "double", "train", "training", "keys", "forward", "_modules"])
+def test_a_target_may_be_called_what_torch_calls_a_part_of_a_module(name):
+    targets = Schema.of([Column(name, "scalar"), Column("z", "scalar")])
+    content = {name: values()["mass"], "z": values()["z"]}
+
+    def make(schema, outputs):
+        return build({"name": "mlp", "width": 8, "depth": 2}, "model", schema, outputs)
+
+    one, other = (build("regress", "objective", INPUTS, targets, make) for _ in range(2))
+    one.fit(Columns(content))
+    other.load_state_dict(one.state_dict())
+    given = batch() | {name: torch.as_tensor(content[name][:24]).float()}
+    with torch.no_grad():
+        for found in (o.predict(o(given), given) for o in (one.eval(), other.eval())):
+            assert list(found) == [name, "z"]
+            assert np.isfinite(found[name].best()).all()
+    assert not any(":" in key for key in one.state_dict() if ".z." in key)  # the names that models on disk have
+
+
 # ------------------------------------------------------------------ classes
 
 
@@ -291,6 +310,12 @@ def test_two_targets_do_not_mix():
 def test_what_cannot_be_learned_is_refused(spec, targets, message):
     with pytest.raises(ConfigError, match=message):
         objective(spec, targets, fit=False)
+
+
+def test_a_target_that_an_objective_refuses_is_looked_for_where_it_stands():
+    with pytest.raises(ConfigError) as caught:
+        build("regress", "objective", INPUTS, KIND, lambda schema, outputs: None, path=("objective",))
+    assert caught.value.path == ("data", "target")
 
 
 @pytest.mark.parametrize(

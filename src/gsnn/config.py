@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
+import re
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, get_type_hints
@@ -62,6 +63,9 @@ PARTS: dict[str, dict[str, str]] = {
         "occlusion": "gsnn.explain.attribution:Occlusion",
     },
 }
+
+
+SECTIONS = ("data", "model", "objective", "train", "evaluate", "explain")  # of a study: places of mistakes begin so
 
 
 @cache
@@ -175,8 +179,8 @@ def build(spec: Any, kind: str, *bound: Any, path: tuple[str | int, ...] = (), t
     try:
         return part(*bound, **checked)
     except ConfigError as error:
-        inside = error.path[: len(path)] == path or not path
-        raise ConfigError(error.message, error.path if inside else (*path, *error.path)) from error
+        whole = not path or error.path[:1] in ((section,) for section in SECTIONS)  # told from the study's root
+        raise ConfigError(error.message, error.path if whole else (*path, *error.path)) from error
     except GsnnError:
         raise
     except (ValueError, TypeError) as error:
@@ -203,8 +207,38 @@ def parse(model: Any, given: Mapping[str, Any], path: tuple[str | int, ...] = ()
             ) from None
         if first["type"] == "missing":
             raise ConfigError("this key is needed", (*path, *first["loc"])) from None
-        message = first["msg"][0].lower() + first["msg"][1:]
-        raise ConfigError(f"{message}, not {json.dumps(first['input'])[:60]}", where) from None
+        raise ConfigError(_must(first), where) from None
+
+
+_NEEDED = {
+    "tuple": "a list",
+    "list": "a list",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "string": "text in quotes",
+    "dict": "a table, as in { key = value }",
+    "model": "a table, as in { key = value }",
+}
+
+
+def _must(error: Mapping[str, Any]) -> str:
+    """What pydantic asks for, in the words of a study."""
+    given = error["input"]
+    if error["type"].endswith("too_short") and not given:
+        return "must not be empty"
+    what, _, kind = error["type"].partition("_")
+    needed = _NEEDED.get(what) if kind in ("type", "parsing", "from_float") else None
+    if needed == "a list" and isinstance(given, (str, int, float)):
+        needed += f", as in {_brief([given])}"
+    asked = error["msg"][0].lower() + error["msg"][1:]
+    must = f"must be {needed}" if needed else re.sub(r"^(input|value) should ", "must ", asked)
+    return f"{must}, not {_brief(given)}"
+
+
+def _brief(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _keys(given: Any, place: tuple[str | int, ...]) -> tuple[str | int, ...]:

@@ -147,7 +147,7 @@ def test_what_cannot_be_read_is_told_in_one_sentence(content: bytes, says: str, 
 
 
 def test_missing_files_and_empty_folders(tmp_path: Path) -> None:
-    (tmp_path / "catalogue.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "catalogue.csv").write_text("flux,b\n1,2\n")
     with pytest.raises(GsnnError, match=r"did you mean 'catalogue.csv'"):
         read(tmp_path / "catalog.csv")
     with pytest.raises(GsnnError, match="no file matches"):
@@ -158,10 +158,10 @@ def test_missing_files_and_empty_folders(tmp_path: Path) -> None:
     (tmp_path / "empty" / "README.md").write_text("nothing")
     with pytest.raises(GsnnError, match="holds no data"):
         read(tmp_path / "empty")
-    with pytest.raises(GsnnError, match="did you mean 'a'"):
-        read(tmp_path / "catalogue.csv", columns=["aa"])
-    with pytest.raises(GsnnError, match="cannot be a 'lable'"):
-        read(tmp_path / "catalogue.csv", kinds={"a": "lable"})
+    with pytest.raises(GsnnError, match="did you mean 'flux'"):
+        read(tmp_path / "catalogue.csv", columns=["fluxx"])
+    with pytest.raises(GsnnError, match="cannot be a 'lable'; did you mean 'label'"):
+        read(tmp_path / "catalogue.csv", kinds={"flux": "lable"})
 
 
 def test_nothing_is_unpickled(tmp_path: Path) -> None:

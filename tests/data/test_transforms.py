@@ -203,3 +203,10 @@ def test_a_transform_for_a_column_that_is_no_input_is_refused():
         Transforms(inputs, {"g": "log"})
     with pytest.raises(ConfigError, match="did you mean 'asinh'"):
         Transforms(inputs, {"image": "asin"})
+
+
+@pytest.mark.parametrize("name", ["type", "half", "train", "items"])
+def test_an_input_may_be_called_what_torch_calls_a_part_of_a_module(name):
+    transforms = Transforms(Schema.of([Column(name, "image", shape=(1, 4, 4))]))
+    out = transforms({name: torch.ones(3, 1, 4, 4), "row": torch.arange(3)})
+    assert torch.isfinite(out[name]).all()

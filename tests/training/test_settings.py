@@ -20,8 +20,8 @@ def test_the_table_of_a_study():
     ("given", "message"),
     [
         ({"epoch": 3}, "did you mean 'epochs'"),
-        ({"epochs": "3"}, "valid integer"),
-        ({"epochs": True}, "valid integer"),
+        ({"epochs": "3"}, "must be a whole number"),
+        ({"epochs": True}, "must be a whole number"),
         ({"learning_rate": 0}, "greater than 0"),
         ({"optimizer": "adam"}, "'adamw'"),
         ({"layout": {"replicate": 2}}, "leave replicate = 1"),

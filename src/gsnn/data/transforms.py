@@ -176,6 +176,21 @@ def default(column: Column) -> str:
     return "asinh" if column.kind == "image" and column.dtype != "uint8" else "standardise"
 
 
+class ByColumn(nn.ModuleDict):
+    """Modules by the name of a column. Some are named as parts of a module are (``type``, ``half``)."""
+
+    def __getitem__(self, column: str) -> nn.Module:
+        return super().__getitem__(_key(column))
+
+    def __setitem__(self, column: str, module: nn.Module) -> None:
+        super().__setitem__(_key(column), module)
+
+
+def _key(column: str) -> str:
+    """A name under which torch takes a module: no column of a survey has a colon in its name."""
+    return f"{column}:" if hasattr(nn.ModuleDict(), column) else column
+
+
 class Transforms(nn.Module):
     """The transforms of the inputs of one network: one for each dense column, one for the table of scalars."""
 
@@ -189,7 +204,7 @@ class Transforms(nn.Module):
             raise ConfigError(
                 f"names no input; use {', '.join([*self.dense, TABLE])}", ("data", "transforms", min(unknown))
             )
-        self.parts = nn.ModuleDict()
+        self.parts = ByColumn()
         for name in self.dense:
             spec, bands = specs.get(name, default(inputs[name])), _bands(inputs[name])
             self.parts[name] = build(normalise(spec), "transform", bands, path=("data", "transforms", name))

@@ -9,11 +9,11 @@ from typing import Annotated, Any, Literal
 import torch
 import torch.nn.functional as F
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..config import build, normalise
 from ..data.schema import Schema
-from ..data.transforms import Standardise, TargetTransform, Transform
+from ..data.transforms import ByColumn, Standardise, TargetTransform, Transform
 from ..errors import ConfigError
 from .base import Batch, MakeNetwork, Objective, Prediction
 
@@ -65,7 +65,7 @@ class Regress(Objective):
         self.names = list(targets)
         super().__init__(inputs, targets, make, len(targets) * max(3 * self.components, 1))
         spec, path = normalise(transform), ("objective", "transform")
-        self.transforms = nn.ModuleDict({name: build(spec, "transform", 1, path=path) for name in targets})
+        self.transforms = ByColumn({name: build(spec, "transform", 1, path=path) for name in targets})
         if any(type(part).slope is Transform.slope for part in self.transforms.values()):
             raise ConfigError(f"the transform {spec['name']!r} suits no target: it has no slope", path)
 
@@ -104,7 +104,7 @@ class Regress(Objective):
 
     @cached_property
     def _bijections(self) -> dict[str, TargetTransform]:
-        return {name: TargetTransform(part) for name, part in self.transforms.items()}
+        return {name: TargetTransform(self.transforms[name]) for name in self.names}
 
     def predict(self, out: Tensor, batch: Batch) -> Prediction:
         from ..evaluation.distributions import Mixture, Point, Warped
