@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from .config import build
-from .errors import GsnnError
+from .errors import ConfigError, GsnnError
 from .progress import STEPS
 from .rng import Rng
 from .steps.data import Ground, augmentations, batch_of, ground, source_for
@@ -36,9 +36,7 @@ def check_study(
 
     try:
         one = _small_ground(study, folder, data, seed)
-        note(
-            f"{len(one.survey):,} objects, inputs {', '.join(one.inputs)}, target {one.target}, split by {one.split.by}"
-        )
+        note(f"inputs {', '.join(one.inputs)}, target {one.target}, {one.told(study.unit)}")
         at = 3
         from .steps.evaluate import check_metrics
         from .steps.train import new_model
@@ -71,6 +69,7 @@ def check_study(
             explainer = build(spec, "explainer", path=("explain", "methods", i), trust=study.trust)
             note(f"{spec if isinstance(spec, str) else spec['name']} of shape {tuple(explainer(model, some).shape)}")
     except GsnnError as error:
+        error = study.pointed(error) if isinstance(error, ConfigError) else error
         raise GsnnError(f"step {at} ({STEPS[at - 1]}) fails: {error}") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import tomli_w
 
-from .errors import GsnnError, on_disk
+from .errors import ConfigError, GsnnError, on_disk
+from .origin import FILES, anchored
 from .progress import Clock, Progress, default
 from .steps.data import Ground, ground
 from .study import Study
@@ -81,8 +82,13 @@ class Run:
         from .data.survey import Survey
 
         kept = self.path / "survey"
-        where = kept if kept.exists() else self.resolved.get("data") or self.study.data.source
-        return ground(self.study, Survey.open(where if isinstance(where, (str, Path)) else kept))
+        named = self.resolved.get("data") or self.study.data.source
+        places = [kept] + [Path(named)] * (isinstance(named, str) and Path(named).is_absolute())
+        found = next((place for place in places if place.is_dir()), None)
+        if found is None:
+            looked = " and ".join(str(place.absolute()) for place in places)
+            raise GsnnError(f"the data of the run {self.path} are gone: looked for {looked}; put them back there")
+        return ground(self.study, Survey.open(found))
 
     @property
     def predictions(self) -> Any:
@@ -108,8 +114,8 @@ class Run:
             return evaluate(self, data, progress or Progress())
 
     def show(self, object_id: str, out: str | Path | None = None) -> dict[str, Any]:
-        """One object: prediction, truth, context, and a picture with its explanation."""
-        from .use import show
+        """One object: inputs, prediction, truth, what it rests on, and a picture (see :mod:`gsnn.show`)."""
+        from .show import show
 
         with on_disk("draw the object", "choose another --out"):
             return show(self, object_id, out)
@@ -151,11 +157,14 @@ def run(
         clock, meter = Clock(), Meter()
         progress.step(1, study.question)
         state = Walk(study, folder, seed, seeds, progress, clock, meter)
-        state.data(data)
-        state.train(only=only_train)
-        if not only_train:
-            state.judge()
-            state.interpret()
+        try:
+            state.data(data)
+            state.train(only=only_train)
+            if not only_train:
+                state.judge()
+                state.interpret()
+        except ConfigError as error:
+            raise study.pointed(error) from error
         return one_run
 
 
@@ -174,12 +183,16 @@ def place(study: Study, data: Any, out: str | Path | None, seed: int, seeds: int
     resolved = {"study": study.name, "digest": digest, "seed": seed, "versions": versions()}
     if where is not None:
         resolved["data"] = where
+    table = study.to_dict(defaults=True)
+    table["data"]["source"], written = anchored(table["data"]["source"], Path.cwd())
+    if written := {**study.written, **written}:
+        resolved["source"] = written
     path = folder / "study.toml"
     if path.is_file():
         old = Run(folder).resolved
-        if old.get("digest") != digest:
+        if old.get("digest") != digest or (where is None and _elsewhere(path, table["data"]["source"])):
             raise GsnnError(
-                f"{folder} holds another run ({_changed(path, study, old, resolved)}); choose another --out, "
+                f"{folder} holds another run ({_changed(path, table, old, resolved)}); choose another --out, "
                 "or remove that folder"
             )
         return folder, old
@@ -188,11 +201,18 @@ def place(study: Study, data: Any, out: str | Path | None, seed: int, seeds: int
     try:
         folder.mkdir(parents=True, exist_ok=True)
         partial = folder / ".study.toml.partial"
-        partial.write_text(tomli_w.dumps({**study.to_dict(defaults=True), "resolved": resolved}))
+        partial.write_text(tomli_w.dumps({**table, "resolved": resolved}))
         partial.rename(path)
     except OSError as error:
         raise GsnnError(f"cannot write the run {folder}: {error.strerror}; choose another --out") from error
     return folder, resolved
+
+
+def _elsewhere(path: Path, source: Any) -> bool:
+    """Whether a stored run is of files that stand elsewhere and still do, though they were written alike."""
+    old = anchored(tomllib.loads(path.read_text())["data"]["source"], Path.cwd())[0]
+    pairs = [(old.get(key), source.get(key)) for key in FILES] if isinstance(old, dict) else [(old, source)]
+    return any(a != b and isinstance(a, str) and Path(a).exists() for a, b in pairs)
 
 
 def _fingerprint(data: Any) -> str:
@@ -207,7 +227,7 @@ def _fingerprint(data: Any) -> str:
     return digest.hexdigest()
 
 
-def _changed(path: Path, study: Study, old: dict[str, Any], new: dict[str, Any]) -> str:
+def _changed(path: Path, table: dict[str, Any], old: dict[str, Any], new: dict[str, Any]) -> str:
     """Which keys differ between a stored study and this one."""
 
     def flat(table: Any, at: str = "") -> dict[str, Any]:
@@ -218,7 +238,7 @@ def _changed(path: Path, study: Study, old: dict[str, Any], new: dict[str, Any])
     before = tomllib.loads(path.read_text())
     before.pop("resolved", None)
     a = {**flat(before), "--seed": old.get("seed"), "--data": old.get("data")}
-    b = {**flat(study.to_dict(defaults=True)), "--seed": new["seed"], "--data": new.get("data")}
+    b = {**flat(table), "--seed": new["seed"], "--data": new.get("data")}
     keys = [key for key in {**a, **b} if a.get(key) != b.get(key)]
     return f"it differs in {', '.join(keys[:4])}" if keys else "it was made by another version"
 

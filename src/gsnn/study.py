@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 from .config import check, normalise, options, parse, resolve
 from .data.split import SplitSettings
 from .errors import ConfigError, GsnnError, suggest
-from .locate import locate
+from .origin import Origin, Written, anchored, is_path, key_of, rewritten
 from .training.settings import Train
 
 if TYPE_CHECKING:
@@ -93,6 +93,8 @@ class Study(Section):
     explain: Explain = Explain()
     _name: str = PrivateAttr("study")
     _trust: bool = PrivateAttr(True)
+    _origin: Origin | None = PrivateAttr(None)
+    _written: Written = PrivateAttr(default_factory=dict)  # paths of the source as written, before they were absolute
 
     # ------------------------------------------------------------------ reading and writing
 
@@ -105,13 +107,19 @@ class Study(Section):
             table = tomllib.loads(text)
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise GsnnError(f"{path}: not a TOML file: {error}") from error
+        origin, written = Origin(path, text, overrides), table.pop("resolved", {}).get("source", {})
+        written |= _anchor(table, path.parent)
         for override in overrides:
             _override(table, override)
-        table.pop("resolved", None)
+            if key_of(override)[:2] == ("data", "source"):
+                written = {k: v for k, v in written.items() if key_of(override)[2:] not in ((), (k,))}
+        written |= _anchor(table, Path.cwd())  # what --set names
         try:
-            return cls.from_dict(table, name=path.stem, trust=trust)
+            loaded = cls.from_dict(table, name=path.stem, trust=trust)
         except ConfigError as error:
-            raise ConfigError(_pointed(path, text, error), ()) from error
+            raise origin.pointed(error) from error
+        loaded._origin, loaded._written = origin, written
+        return loaded
 
     @classmethod
     def from_dict(cls, table: Mapping[str, Any], *, name: str = "study", trust: bool = True) -> Study:
@@ -179,12 +187,27 @@ class Study(Section):
         table = self.to_dict()
         for override in overrides:
             _override(table, override)
-        return Study.from_dict(table, name=self.name, trust=self.trust)
+        new = Study.from_dict(table, name=self.name, trust=self.trust)
+        new._written = self._written if new.data.source == self.data.source else {}
+        return new
+
+    def pointed(self, error: ConfigError) -> ConfigError:
+        """A mistake that only the data show, told with the line of the study's file that names it, if there is one."""
+        return self._origin.pointed(error) if self._origin and error.path else error
+
+    @property
+    def written(self) -> Written:
+        """The relative paths of the source as they were written; the study holds them absolute."""
+        return self._written
 
     @property
     def digest(self) -> str:
-        """8 hexadecimal digits of all that changes the answer, whether it is written down or a default."""
+        """8 hexadecimal digits of all that changes the answer, whether it is written down or a default.
+
+        A source counts as it was written: the same study in another folder is the same.
+        """
         table = self.to_dict(defaults=True)
+        table["data"]["source"] = rewritten(table["data"]["source"], self._written)
         table["train"].pop("checkpoint_seconds", None)
         table["data"].pop("obtain", None)
         return hashlib.blake2b(json.dumps(table, sort_keys=True).encode(), digest_size=4).hexdigest()
@@ -242,20 +265,24 @@ def _find(study: str | Path) -> Path:
     raise GsnnError(f"there is no study {str(study)!r}; {suggest(str(study), known)} (`gsnn studies` lists them)")
 
 
-def is_path(source: str | Spec) -> bool:
-    """A source given as a path: of a survey, or of files for the reader."""
-    return isinstance(source, str) and (Path(source).exists() or source.endswith(".survey") or "/" in source)
+def _anchor(table: dict[str, Any], folder: Path) -> Written:
+    """Make the paths of the source absolute, in place; what was written instead."""
+    data = table.get("data")
+    if not isinstance(data, dict) or "source" not in data:
+        return {}
+    data["source"], written = anchored(data["source"], folder)
+    return written
 
 
 def _override(table: dict[str, Any], override: str) -> None:
-    key, sign, text = override.partition("=")
+    _, sign, text = override.partition("=")
     if not sign:
         raise GsnnError(f"--set {override!r} needs the form section.key=value, as in train.epochs=5")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text.strip()  # a bare word is text
-    *sections, last = key.strip().split(".")
+    *sections, last = key_of(override)
     for section in sections:
         inner = table.setdefault(section, {})
         if isinstance(inner, str):
@@ -272,13 +299,3 @@ def _without_none(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_without_none(v) for v in value]
     return value
-
-
-def _pointed(path: Path, text: str, error: ConfigError) -> str:
-    """``file:line [section] key: message`` with the line and a caret under the key."""
-    found = locate(text, error.path)
-    if found is None:
-        return f"{path.name}: {error}"
-    line, column, width = found
-    source = text.splitlines()[line]
-    return f"{path.name}:{line + 1} {error}\n  {source}\n  {' ' * column}{'^' * width}"

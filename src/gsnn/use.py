@@ -1,4 +1,4 @@
-"""What a finished run is good for: predicting new data, being judged on them, and showing one object."""
+"""What a finished run is good for: predicting new data, and being judged and explained anew."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from .steps.evaluate import judged, predictions_file, read_table
 
 if TYPE_CHECKING:
     from .run import Run
+    from .steps.data import Ground
 
 PIECE = 1 << 16  # objects predicted, and held, at once
 
@@ -116,9 +117,10 @@ def evaluate(run: Run, data: Any, progress: Progress) -> dict[str, Any]:
         found = predictions_file(folder / "predictions.parquet", one, view, trained, progress)
         return judged(run.study, one, view, found, {}, run.resolved.get("seed", 0))[one.target]
     with _Opened(run, data, progress) as survey:
-        one = everything_as_test(run.study, survey)
+        one = everything_as_test(run.study, survey, run.model.targets)
         compatible(run.model, one.test)
         view, dropped = unseen(run, one.test)
+        progress.say(_reckoning(run, one, view, dropped))
         folder = run.path / "evaluations" / _slug(data)
         folder.mkdir(parents=True, exist_ok=True)
         found = predictions_file(folder / "predictions.parquet", one, view, trained, progress)
@@ -129,10 +131,18 @@ def evaluate(run: Run, data: Any, progress: Progress) -> dict[str, Any]:
         "answer": headline(verdict, objects=run.study.unit),
         "objects": len(view),
         "seen_before": dropped,
+        "left_out": {reason: count for reason, count in one.left_out.items() if count},
         **verdict,
     }
     write_json(folder / "answer.json", verdict)
     return verdict
+
+
+def _reckoning(run: Run, one: Ground, view: View, dropped: int) -> str:
+    """How many objects are judged, and how many are not and why."""
+    out = {"that the network was trained on": dropped, **one.left_out}
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in out.items() if count) or "none"
+    return f"judged on {len(view):,} of {len(one.survey):,} {run.study.unit}; left out: {reasons}"
 
 
 def unseen(run: Run, view: View) -> tuple[View, int]:
@@ -148,41 +158,6 @@ def unseen(run: Run, view: View) -> tuple[View, int]:
 def _slug(data: Any) -> str:
     name = Path(data).stem if isinstance(data, (str, Path)) else "table"
     return "".join(c if c.isalnum() or c in "-_" else "-" for c in name) or "data"
-
-
-def show(run: Run, object_id: str, out: str | Path | None = None) -> dict[str, Any]:
-    """One object of the run's survey: what the network says, the truth, the context; a picture to ``out``."""
-    from .steps.data import COVARIATES
-    from .steps.explain import picture
-
-    one = run.ground
-    quoted = object_id.replace("'", "''")
-    rows = one.survey.where(f"id = '{quoted}'")
-    if not len(rows):
-        near = one.test.columns(["id"])["id"][:3]
-        raise GsnnError(f"no object {object_id!r} in this run's survey; its test part holds {', '.join(near)}, ...")
-    view = one.survey.view(rows[:1])
-    found, distance = predict_view(run.model, view, run.runtime)
-    table = table_of(found, view, run.model, distance).to_pylist()[0]
-    parts = [name for name in ("train", "valid", "test") if rows[0] in getattr(one.split, name)]
-    names = [n for n in dict.fromkeys((*one.covariates, *COVARIATES, "ra", "dec")) if n in one.survey.schema]
-    about: dict[str, Any] = {"id": object_id, "part": parts[0] if parts else "unused", **table}
-    for name in one.targets:
-        value = view.columns([name])[name][0]
-        classes = one.targets[name].classes
-        about["truth" if len(one.targets) == 1 else f"{name}_truth"] = (
-            (classes[value] if value >= 0 else None) if classes else float(value)
-        )
-    about["context"] = {n: _native(view.columns([n])[n][0]) for n in names if n not in one.targets}
-    path = Path(out) if out else run.path / "objects" / f"{_slug(object_id)}.png"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if picture(run.study, one, run.model, view, about, path):
-        about["picture"] = str(path)
-    return about
-
-
-def _native(value: Any) -> Any:
-    return value.item() if hasattr(value, "item") else value
 
 
 def explain_again(run: Run, progress: Progress) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from .config import normalise
+from .data.split import PARTS
 from .progress import Clock, Progress, duration
 from .run import versions
 from .steps.data import ground, preview, survey_for, write_json
@@ -32,8 +34,7 @@ class Walk:
         survey = survey_for(self.study, self.folder / "survey", data, self.seed, self.progress)
         self.progress.done()
         self.one = ground(self.study, survey)
-        parts = ", ".join(f"{len(v):,} {name}" for name, v in self._views().items())
-        self.progress.step(2, f"{len(survey):,} {self.study.unit} ({parts}), split by {self.one.split.by}")
+        self.progress.step(2, self.one.told(self.study.unit))
         pictures = list(preview(self.one))
         if pictures:
             self.progress.pictures(np.stack([p for p, _ in pictures]), [c for _, c in pictures])
@@ -49,9 +50,6 @@ class Walk:
                 self.progress.say(f"{finding['level']}: {finding['sentence']}")
         write(self.folder)
         self.clock.lap("data")
-
-    def _views(self) -> dict[str, Any]:
-        return {"training": self.one.train, "validation": self.one.valid, "test": self.one.test}
 
     def train(self, only: bool) -> None:
         from .report.page import write
@@ -142,9 +140,8 @@ class Walk:
         from .training.energy import co2e_kg, peak_memory_gb
 
         one, test = self.one, self.one.test
-        self.progress.step(
-            5, ", ".join(str(m if isinstance(m, str) else m["name"]) for m in self.study.explain.methods)
-        )
+        methods = ", ".join(normalise(method)["name"] for method in self.study.explain.methods)
+        self.progress.step(5, methods or "no explanation asked for ([explain] methods)")
         prediction = self.found[one.target]
         examples_file(self.folder / "examples.npz", one, test, prediction, self.truth, self.seed)
         groups = chosen(prediction, self.truth, self.seed, max(self.study.explain.objects // 3, 1))
@@ -161,7 +158,8 @@ class Walk:
             "answer": headline(self.judged, objects=self.study.unit),
             **self.judged,
             "explanations": explanations,
-            "objects": {name: len(view) for name, view in zip(("train", "valid", "test"), self._views().values())},
+            "objects": {name: len(getattr(one.split, name)) for name in PARTS},
+            "left_out": {reason: count for reason, count in one.left_out.items() if count},
             "target": {"name": column.name, "kind": column.kind, "classes": list(column.classes), "unit": column.unit},
             "seconds": self.clock.seconds,
             "training_seconds": history["seconds"],

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Int64
 
-from ..errors import GsnnError
+from ..errors import ConfigError, GsnnError
 from . import rows as row_lists
 from .schema import DENSE, Column, Schema
 from .source import QUARANTINE, Source
@@ -188,8 +188,8 @@ class Survey:
         names = dict(classes or {})
         strange = [key for key in names if key not in values]
         if strange:
-            raise GsnnError(
-                f"[data] classes names {strange[0]!r}, which column {name!r} never holds: {', '.join(values)}"
+            raise ConfigError(
+                f"names {strange[0]!r}, which column {name!r} never holds: {', '.join(values)}", ("data", "classes")
             )
         mapped = tuple(dict.fromkeys(names.get(value, value) for value in (names or values)))
         mapped += tuple(value for value in values if names.get(value, value) not in mapped)

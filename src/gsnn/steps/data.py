@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,9 @@ from ..data.schema import Schema
 from ..data.split import Split, split
 from ..data.survey import Survey, View
 from ..errors import ConfigError, GsnnError, suggest
+from ..origin import is_path, placed
 from ..progress import Progress
-from ..study import Study, is_path
+from ..study import Study
 
 COVARIATES = ("snr", "magnitude", "mag", "half_light_radius", "redshift")  # drawn against, where a study names none
 
@@ -31,6 +32,7 @@ class Ground:
     inputs: Schema
     targets: Schema
     covariates: tuple[str, ...]
+    left_out: Mapping[str, int] = field(default_factory=dict)  # objects by the reason
 
     @property
     def names(self) -> list[str]:
@@ -51,6 +53,15 @@ class Ground:
     @property
     def target(self) -> str:
         return next(iter(self.targets))
+
+    def told(self, unit: str = "objects") -> str:
+        """How many objects take part, in which part of the split, and how many were left out for which reason."""
+        parts = {"training": self.split.train, "validation": self.split.valid, "test": self.split.test}
+        used, total = sum(map(len, parts.values())), len(self.survey)
+        text = f"{used:,} {unit}" if used == total else f"{used:,} of {total:,} {unit}"
+        text += f" ({', '.join(f'{len(rows):,} {name}' for name, rows in parts.items())}), split by {self.split.by}"
+        out = ", ".join(f"{count:,} {reason}" for reason, count in self.left_out.items() if count)
+        return f"{text}; left out: {out}" if out else text
 
 
 def survey_for(study: Study, folder: Path, data: Any, seed: int, progress: Progress) -> Survey:
@@ -98,17 +109,20 @@ def shaped(study: Study, survey: Survey, *, target: bool = True) -> Survey:
     wanted = study.data.derive
     used = set(study.data.inputs) | ({*study.targets} if target else set())
     new = {k: v for k, v in wanted.items() if (target or k in used) and survey.derived.get(k) != v}
-    survey = survey.derive(new)
+    for name, expression in new.items():
+        with placed("data", "derive", name):
+            survey = survey.derive({name: expression})
     if target and resolve(study.objective["name"], "objective", trust=study.trust).target_kind == "label":
         for name in study.targets:
-            _known(survey.schema, name, "target")
-            survey = survey.label(name, study.data.classes)
+            _known(survey.schema, name, "data", "target")
+            with placed("data", "target"):
+                survey = survey.label(name, study.data.classes)
     return survey
 
 
-def _known(schema: Schema, name: str, key: str) -> None:
+def _known(schema: Schema, name: str, *path: str) -> None:
     if name not in schema:
-        raise ConfigError(f"no column {name!r} in the data; {suggest(name, schema)}", ("data", key))
+        raise ConfigError(f"no column {name!r} in the data; {suggest(name, schema)}", path)
 
 
 def ground(study: Study, survey: Survey) -> Ground:
@@ -116,31 +130,50 @@ def ground(study: Study, survey: Survey) -> Ground:
     survey = shaped(study, survey)
     schema = survey.schema
     for name in study.data.inputs:
-        _known(schema, name, "inputs")
+        _known(schema, name, "data", "inputs")
         if schema[name].kind in ("id", "text"):
             raise ConfigError(f"column {name!r} is {schema[name].kind}, which no network reads", ("data", "inputs"))
     for name in study.targets:
-        _known(schema, name, "target")
+        _known(schema, name, "data", "target")
         if name in study.data.inputs:
             raise ConfigError(f"{name!r} is an input and the target at once", ("data", "target"))
     for name in study.evaluate.by:
-        if name not in schema:
-            raise ConfigError(f"no column {name!r} in the data; {suggest(name, schema)}", ("evaluate", "by"))
-    rows = with_target(study, survey)
-    divided = split(survey, study.data.split, rows)
-    inputs, targets = schema.select(study.data.inputs), schema.select(study.targets)
-    return Ground(survey, divided, inputs, targets, covariates_present(study, survey))
+        _known(schema, name, "evaluate", "by")
+    if study.data.split.column:
+        _known(schema, study.data.split.column, "data", "split", "column")
+    survey, rows, left_out = taking_part(study, survey)
+    with placed("data", "split"):
+        divided = split(survey, study.data.split, rows)
+    inputs, targets = survey.schema.select(study.data.inputs), survey.schema.select(study.targets)
+    return Ground(
+        survey, divided, inputs, targets, covariates_present(study, survey),
+        {**left_out, "at a border of the split": divided.dropped},
+    )  # fmt: skip
 
 
-def with_target(study: Study, survey: Survey) -> np.ndarray:
-    """Rows that the study's condition admits and whose target is known."""
-    rows = survey.where(study.data.where)
+def taking_part(study: Study, survey: Survey) -> tuple[Survey, np.ndarray, dict[str, int]]:
+    """The rows that the study's condition admits and whose target is known, and how many others there are.
+
+    Classes that none of them belongs to are no classes of the survey that comes back: chance, metrics and the
+    network's outputs count those that occur.
+    """
+    with placed("data", "where"):
+        admitted = survey.where(study.data.where)
+    if not len(admitted):
+        raise ConfigError(f"no object fulfils where = {study.data.where!r}", ("data", "where"))
+    known, found = _known_targets(survey, study.targets, admitted)
+    rows = admitted[known]
     if not len(rows):
-        raise GsnnError(f"no object fulfils where = {study.data.where!r}")
-    rows = rows[_known_targets(survey, study.targets, rows)]
-    if not len(rows):
-        raise GsnnError(f"no object has a value of {' and '.join(study.targets)}")
-    return rows
+        raise ConfigError(f"no object has a value of {' and '.join(study.targets)}", ("data", "target"))
+    for name, occurs in found.items():
+        survey = with_classes(survey, name, [c for c, yes in zip(survey.schema[name].classes, occurs) if yes])
+    unknown = f"without a known {' or '.join(study.targets)}"
+    return survey, rows, {"by where": len(survey) - len(admitted), unknown: len(admitted) - len(rows)}
+
+
+def with_classes(survey: Survey, name: str, classes: Iterable[str]) -> Survey:
+    """The survey in which a label has these classes; objects of any other are of unknown class."""
+    return replace(survey, schema=survey.schema.with_column(replace(survey.schema[name], classes=tuple(classes))))
 
 
 def covariates_present(study: Study, survey: Survey) -> tuple[str, ...]:
@@ -149,26 +182,35 @@ def covariates_present(study: Study, survey: Survey) -> tuple[str, ...]:
     return tuple(n for n in study.evaluate.by or COVARIATES if n in schema and n not in study.targets)
 
 
-def everything_as_test(study: Study, survey: Survey) -> Ground:
-    """A survey on which a finished network is judged: every object is a test object."""
+def everything_as_test(study: Study, survey: Survey, learned: Schema) -> Ground:
+    """A survey on which a finished network is judged: every object of a class that it has ``learned`` is tested."""
     survey, empty = shaped(study, survey), np.empty(0, np.int64)
     for name in study.targets:
-        _known(survey.schema, name, "target")
-    divided = Split("all", (0.0, 0.0, 1.0), empty, empty, with_target(study, survey))
+        _known(survey.schema, name, "data", "target")
+    for column in learned.of_kind("label"):
+        survey = with_classes(survey, column.name, column.classes)
+    _, rows, left_out = taking_part(study, survey)
+    divided = Split("all", (0.0, 0.0, 1.0), empty, empty, rows)
     inputs, targets = survey.schema.select(study.data.inputs), survey.schema.select(study.targets)
-    return Ground(survey, divided, inputs, targets, covariates_present(study, survey))
+    return Ground(survey, divided, inputs, targets, covariates_present(study, survey), left_out)
 
 
-def _known_targets(survey: Survey, targets: tuple[str, ...], rows: np.ndarray) -> np.ndarray:
-    known = np.zeros(len(rows), bool)
-    start = 0
+def _known_targets(
+    survey: Survey, targets: tuple[str, ...], rows: np.ndarray
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Where a target is known, and which classes of each label occur."""
+    known, start = np.zeros(len(rows), bool), 0
+    labels = [name for name in targets if survey.schema[name].kind == "label"]
+    occur = {name: np.zeros(len(survey.schema[name].classes), bool) for name in labels}
     for chunk in View(survey, rows).chunks(list(targets), 1 << 18):
         for name in targets:
             values = chunk[name]
-            good = values >= 0 if survey.schema[name].kind == "label" else np.isfinite(values.astype(float))
+            good = values >= 0 if name in occur else np.isfinite(values.astype(float))
+            if name in occur:
+                occur[name][values[good]] = True
             known[start : start + len(good)] |= good
         start += len(good)
-    return known
+    return known, occur
 
 
 def write_json(path: Path, value: Any) -> None:

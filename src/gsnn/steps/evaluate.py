@@ -161,7 +161,7 @@ def control_verdict(one: Ground, prediction: Distribution, truth: np.ndarray, se
     from ..evaluation.metrics import METRICS
 
     if isinstance(prediction, Categorical):
-        name, chance = "balanced_accuracy", 1 / len(prediction.classes)
+        name, chance = "balanced_accuracy", 1 / max(len(np.unique(truth[truth >= 0])), 1)  # the classes it averages
     else:
         name, chance = "r2", 0.0
     value = bootstrap(METRICS[name], prediction, truth, seed=seed, resamples=500)
