@@ -185,6 +185,7 @@ def test_explain_report_show_compare(gsnn, image_run, table_run, copied):
     status, out, _ = gsnn("show", run.path, "--object", name, "--out", "object.png")
     assert status == 0
     assert re.search(rf"^id +{name}$", out, re.M)
+    assert re.search(r"^snr +\d", out, re.M)
     assert os.path.getsize("object.png") > 1000
     status, out, _ = gsnn("compare", table_run.path, table_run.path)
     assert status == 0
@@ -275,7 +276,7 @@ def test_a_mistake_in_a_file_is_pointed_at(gsnn, study):
 
 
 @pytest.mark.parametrize(
-    "words", [("rnu",), ("run", "pulsars", "--sed", "3"), ("run",), ("show", "a"), ("run", "a", "--seed", "x")]
+    "words", [("rnu",), ("run", "pulsars", "--sed", "3"), ("run",), ("predict", "a"), ("run", "a", "--seed", "x")]
 )
 def test_misspelt_words_of_the_command_are_told(gsnn, words):
     status, out, err = gsnn(*words)
@@ -313,11 +314,33 @@ def test_a_closed_pipe_is_no_error():
     assert "Traceback" not in said
 
 
-def test_a_picture_needs_images_and_says_nothing_without(gsnn, table_run, copied):
-    status, out, _ = gsnn("show", copied(table_run).path, "--object", table_run.predictions["id"][0].as_py())
+def test_an_answer_is_shown_again_by_the_line_that_its_report_gives(gsnn, fails, table_run, copied, study):
+    run = copied(table_run)
+    line = next(line for line in table_run.report.read_text().splitlines() if "# this answer again" in line)
+    words = re.sub("<[^>]*>", "", line).partition("#")[0].split()
+    assert words[:2] == ["gsnn", "show"]
+    status, out, _ = gsnn("show", run.path, *words[3:])
+    assert status == 0
+    for said in (run.answer["question"], run.answer["answer"], f"report: {run.report}"):
+        assert said in out
+    assert re.search(r"^accuracy +0\.\d{4} +\(0\.\d{4} to [01]\.\d{4}\)$", out, re.M)
+    assert "say which one by --object" in fails("show", run.path, "--out", "a.png")
+    (run.path / "answer.json").unlink()
+    assert "has no answer yet" in fails("show", run.path)
+
+
+def test_an_object_of_a_table_is_shown_with_its_inputs_and_what_they_matter(gsnn, fails, table_run, copied):
+    run, name = copied(table_run), table_run.predictions["id"][0].as_py()
+    status, out, _ = gsnn("show", run.path, "--object", name)
     assert status == 0
     assert "picture" not in out
     assert "quasar_p" in out
+    assert "{" not in out
+    assert re.search(r"^input +value +unit +occlusion$", out, re.M)
+    for column in ("g", "r", "i"):
+        assert re.search(rf"^{column} +\d\d\.\d+ +mag +[+-]\d", out, re.M)
+    assert "reads no images" in fails("show", run.path, "--object", name, "--out", "k.png")
+    assert not (run.path / "objects").exists()
 
 
 def test_images_by_the_command(gsnn, tmp_path):

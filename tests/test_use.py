@@ -1,6 +1,7 @@
 """What a finished run is good for: new data are predicted, other surveys judged, single objects shown."""
 
 import json
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +9,14 @@ import pandas
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import tomli_w
 from tiny import TABLE, change, picture_rows, pictures, table, table_rows
 
 from gsnn.data.survey import Survey
 from gsnn.errors import GsnnError
 from gsnn.predict import predict_view
 from gsnn.run import Run, run
+from gsnn.show import _file
 from gsnn.study import Study
 
 
@@ -277,6 +280,36 @@ def test_an_object_is_shown_with_its_context(request, copied, name):
         assert about["picture"].endswith(".png")
         assert Path(about["picture"]).read_bytes()[:4] == b"\x89PNG"
         assert about["context"]["snr"] > 0
+
+
+def test_what_an_object_of_a_table_rests_on(table_run, mixture_run, copied):
+    """Its inputs in native units, and how much each matters: most the one that the answer follows."""
+    one = copied(mixture_run)
+    names, shares = list(one.model.inputs), {}
+    for row in one.predictions.to_pylist()[:5]:
+        about = one.show(row["id"])
+        view = one.ground.survey.view(one.ground.survey.where(f"id = '{row['id']}'"))
+        for name, given in view.columns(names).items():
+            assert about["inputs"][name] == {
+                "value": pytest.approx(given[0], nan_ok=True),
+                "unit": one.model.inputs[name].unit,
+            }
+        assert about["attribution"]["method"] == "occlusion"
+        for name, share in about["attribution"]["columns"].items():
+            shares[name] = shares.get(name, 0) + abs(share)
+    assert shares["g_r"] > shares["i"]  # the redshift follows from g - r alone
+
+
+def test_a_study_without_methods_is_explained_by_saliency(table_run, copied):
+    one = copied(table_run)
+    table = tomllib.loads((one.path / "study.toml").read_text())
+    table["explain"]["methods"] = ["grad-cam"]
+    (one.path / "study.toml").write_text(tomli_w.dumps(table))
+    assert Run(one.path).show(one.predictions["id"][0].as_py())["attribution"]["method"] == "saliency"
+
+
+def test_objects_whose_names_differ_behind_a_dot_have_pictures_of_their_own():
+    assert len({_file("K00752.01"), _file("K00752.02"), _file("a/b")}) == 3
 
 
 def test_an_object_of_the_training_part_is_said_to_be_one(table_run, copied):

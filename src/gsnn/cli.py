@@ -132,9 +132,14 @@ def evaluate(run: RunPath, data: DataPath = None, as_json: Json = False, trust: 
     if as_json:
         _print(verdict)
         return
-    for name, entry in verdict["metrics"].items():
+    _metrics(verdict["metrics"])
+
+
+def _metrics(metrics: dict[str, Any]) -> None:
+    for name, entry in metrics.items():
         if entry["value"] is not None:
-            print(f"{name:<24} {entry['value']:.4f}  ({entry['low']:.4f} to {entry['high']:.4f}) {entry['unit']}")
+            interval = f"({entry['low']:.4f} to {entry['high']:.4f})"
+            print(f"{name:<24} {entry['value']:.4f}  {interval} {entry['unit']}".rstrip())
 
 
 @app.command()
@@ -309,17 +314,26 @@ def compare(first: RunPath, second: RunPath, as_json: Json = False) -> None:
 @app.command()
 def show(
     run: RunPath,
-    object_id: Annotated[str, typer.Option("--object", help="the id of the object")],
-    out: Annotated[Path | None, typer.Option("--out", help="where the picture goes")] = None,
+    object_id: Annotated[str | None, typer.Option("--object", help="the id of an object")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="where the object's picture goes")] = None,
     trust: Trust = False,
 ) -> None:
-    """One object: picture, prediction, explanation."""
+    """The answer of a run; or one object: inputs, prediction, explanation, picture."""
     from .run import Run
+    from .show import lines
 
-    for name, value in Run(run, trust=trust).show(object_id, out).items():
-        if name.endswith("_q01") or "_q" in name:
-            continue
-        print(f"{name:<16} {value}")
+    opened = Run(run, trust=trust)
+    if object_id is not None:
+        print("\n".join(lines(opened.show(object_id, out))))
+        return
+    if out is not None:
+        raise GsnnError("--out names the picture of an object; say which one by --object ID")
+    answer = opened.answer
+    if not answer:
+        raise GsnnError(f"{run} has no answer yet; type its `gsnn run` line again, it goes on from there")
+    print(f"{answer['question']}\n{answer['answer']}\n")
+    _metrics(answer["metrics"])
+    print(f"\nreport: {opened.report}")
 
 
 @app.command()

@@ -236,3 +236,17 @@ def test_any_entry_may_be_missing(name, runs, tmp_path, monkeypatch):
             (tmp_path / name).write_text(json.dumps(value))
             page.write(tmp_path)
             card.write(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("resolved", "line"),
+    [
+        ({"seed": 0}, "gsnn run study.toml"),
+        ({"seed": 3, "data": "/home/ann/my stars.csv"}, "gsnn run study.toml --data 'my stars.csv' --seed 3"),
+        ({"seed": 3, "data": "a table in memory, 0123"}, "gsnn run study.toml --seed 3"),
+    ],
+)
+def test_what_repeats_a_run_is_what_was_typed(resolved, line):
+    first, second = page._repeat(resolved, "runs/a")
+    assert first.partition("#")[0].strip() == line
+    assert second.partition("#")[0].strip() == "gsnn show runs/a"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import shlex
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -116,7 +117,7 @@ def _context(run: Path, parts: Parts) -> dict[str, Any]:
         "costs": _costs(parts.answer),
         "methods": paragraph,
         "references": references,
-        "repeat": _repeat(versions, _short(run)),
+        "repeat": _repeat(parts.resolved, _short(run)),
         "versions": [*versions.items(), *((k, flat(v)) for k, v in known.items())],
         "study_text": parts.study_text,
         "run": _short(run),
@@ -163,11 +164,15 @@ def _costs(answer: dict[str, Any]) -> list[tuple[str, str, str]]:
     return out
 
 
-def _repeat(versions: dict[str, Any], run: str) -> list[str]:
-    version = f"=={versions['gsnn']}" if versions.get("gsnn") else ""
+def _repeat(resolved: dict[str, Any], run: str) -> list[str]:
+    """Commands that give this answer again; data are called by their last name, wherever they lie."""
+    given = resolved.get("data") or []
+    files = [Path(str(one)).name for one in (given if isinstance(given, list) else [given])]
+    files = [shlex.quote(one) for one in files if not one.startswith("a table in memory")]
+    data = f" --data {' '.join(files)}" if len(files) == 1 else ""
+    seed = f" --seed {resolved['seed']}" if resolved.get("seed") else ""
     lines = [
-        (f"pip install gsnn{version}", "the same code"),
-        ("gsnn run study.toml", "the file below: every value as resolved, the seed too"),
+        (f"gsnn run study.toml{data}{seed}", "the file below: every value as resolved"),
         (f"gsnn show {run}", "this answer again"),
     ]
     wide = max(len(line) for line, _ in lines)
