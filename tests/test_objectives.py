@@ -34,7 +34,8 @@ every = pytest.mark.parametrize(("spec", "targets"), CASES.values(), ids=CASES)
 
 
 def test_every_objective_takes_part():
-    assert {spec["name"] for spec, _ in CASES.values()} == set(PARTS["objective"])
+    without_targets = {"next-patch", "masked-patch"}  # tests/objectives
+    assert {spec["name"] for spec, _ in CASES.values()} == set(PARTS["objective"]) - without_targets
 
 
 class Columns:

@@ -41,10 +41,13 @@ PARTS: dict[str, dict[str, str]] = {
         "mlp": "gsnn.models.mlp:MLP",
         "cnn": "gsnn.models.cnn:CNN",
         "resnet": "gsnn.models.resnet:ResNet",
+        "transformer": "gsnn.models.transformer:Transformer",
     },
     "objective": {
         "classify": "gsnn.objectives.classify:Classify",
         "regress": "gsnn.objectives.regress:Regress",
+        "next-patch": "gsnn.objectives.next_patch:NextPatch",
+        "masked-patch": "gsnn.objectives.masked_patch:MaskedPatch",
     },
     "baseline": {
         "prior": "gsnn.baselines.prior:Prior",

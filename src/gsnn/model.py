@@ -22,6 +22,7 @@ from .data.survey import View
 from .data.transforms import Transforms
 from .errors import GsnnError
 from .evaluation.outliers import Outliers
+from .models.initialise import initialise
 from .objectives.base import Batch, Prediction
 from .rng import Rng
 
@@ -47,6 +48,9 @@ class Model(nn.Module):
             self.objective = build(
                 spec["objective"], "objective", inputs, targets, make, path=("objective",), trust=trust
             )
+        network = self.objective.network
+        if hasattr(network, "initial") and not network.head.weight.is_meta:
+            initialise(network, seed)  # a function of name and index, under every layout
         self.outliers = Outliers(self.objective.network.head.in_features)
 
     def fit(self, train: View) -> None:
@@ -80,7 +84,7 @@ class Model(nn.Module):
 
     def from_features(self, features: Tensor, batch: Batch) -> Prediction:
         """The prediction that belongs to :meth:`features`."""
-        return self.objective.predict(self.objective.network.head(features), batch)
+        return self.objective.predict(self.objective.read(features), batch)
 
     def after_step(self, step: int) -> None:
         self.objective.after_step(step)

@@ -15,9 +15,15 @@ VARIANTS = [{"name": name} for name in PARTS["model"]] + [
     {"name": "mlp", "widths": [7, 7, 5], "norm": "layer", "residual": True, "activation": "mish"},
     {"name": "cnn", "width": 5, "depth": 1, "activation": "swish"},
     {"name": "resnet", "width": 8, "blocks": [1, 2], "stem": "strided"},
+    {"name": "transformer", "heads": 2, "kv_heads": 1, "causal": True, "rotary": "2d"},
     {"name": "resnet", "width": 8, "blocks": [1], "norm": "frozen-batch", "activation": "elu"},
 ]
-SMALL = {"mlp": {"width": 16}, "cnn": {"width": 8, "depth": 3}, "resnet": {"width": 8, "blocks": [1, 1]}}
+SMALL = {
+    "transformer": {"width": 16, "layers": 2, "patch": 5},
+    "mlp": {"width": 16},
+    "cnn": {"width": 8, "depth": 3},
+    "resnet": {"width": 8, "blocks": [1, 1]},
+}
 
 
 def small(spec):

@@ -11,6 +11,8 @@ from ..data.schema import Schema
 from ..rng import Rng
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from ..data.survey import View
     from ..evaluation.distributions import Distribution
 
@@ -25,7 +27,7 @@ class Objective(nn.Module):
     ``inputs`` and ``targets`` are schemas; ``make(inputs, outputs)`` builds the network that the study asks for.
     """
 
-    target_kind: ClassVar[str] = "scalar"  # "label" where the target is a class
+    target_kind: ClassVar[str] = "scalar"  # "label" where the target is a class, "any" where the data say what it is
     couples_objects = False  # True where the loss of one object depends on the others (contrastive learning)
 
     def __init__(self, inputs: Schema, targets: Schema, make: MakeNetwork, outputs: int):
@@ -46,6 +48,13 @@ class Objective(nn.Module):
     def terms(self, out: Tensor, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
         """(sum over objects, weight) of each term of the loss."""
         raise NotImplementedError
+
+    def read(self, features: Tensor) -> Tensor:
+        """What :meth:`predict` makes an answer of, from the network's features [object, feature]."""
+        return self.network.head(features)
+
+    def finish(self, features: Tensor, targets: dict[str, np.ndarray]) -> None:
+        """What is fitted after training, from the features [object, feature] of training objects and their targets."""
 
     def predict(self, out: Tensor, batch: Batch) -> Prediction:
         """What the output says about each target, in native units."""

@@ -112,9 +112,10 @@ def shaped(study: Study, survey: Survey, *, target: bool = True) -> Survey:
     for name, expression in new.items():
         with placed("data", "derive", name):
             survey = survey.derive({name: expression})
-    if target and resolve(study.objective["name"], "objective", trust=study.trust).target_kind == "label":
-        for name in study.targets:
-            _known(survey.schema, name, "data", "target")
+    kind = resolve(study.objective["name"], "objective", trust=study.trust).target_kind
+    for name in study.targets if target and kind in ("label", "any") else ():
+        _known(survey.schema, name, "data", "target")
+        if kind == "label" or survey.schema[name].kind in ("label", "text"):
             with placed("data", "target"):
                 survey = survey.label(name, study.data.classes)
     return survey

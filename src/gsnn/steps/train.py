@@ -19,6 +19,7 @@ from ..data.stream import Batch, Stream
 from ..data.survey import Survey, View
 from ..errors import GsnnError
 from ..model import Model, load_weights
+from ..objectives.base import Objective
 from ..predict import predict_view
 from ..progress import Progress
 from ..rng import Rng, uniform
@@ -161,6 +162,7 @@ def train_model(
         )  # fmt: skip
     progress.done()
     runtime.place(model)
+    _answer(model, train, runtime)
     if not control:
         _finish(study, one, model, runtime, folder)
     notes = {"runtime": runtime.to_dict(), "history": _brief(history)}
@@ -179,6 +181,13 @@ def resolved_runtime(path: Path, study: Study, model: Model, stream: Stream, cha
     runtime = resolve(study.train, None if small else probe(model, stream, study.train, change), channels_last=images)
     write_json(path, runtime.to_dict())
     return runtime
+
+
+def _answer(model: Model, train: View, runtime: Runtime) -> None:
+    """Let an objective that learned without targets fit its answer to the features of at most 20,000 objects."""
+    if type(model.objective).finish is not Objective.finish:
+        some = train.take(np.linspace(0, len(train) - 1, min(len(train), 20_000)).astype(int))
+        model.objective.finish(_features(model, some, runtime), some.columns(list(model.targets)))
 
 
 def _finish(study: Study, one: Ground, model: Model, runtime: Runtime, folder: Path) -> None:

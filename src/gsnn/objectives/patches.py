@@ -1,0 +1,113 @@
+"""What learning from patches without targets shares: a network of tokens, what a patch should be, and the probe."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..data.schema import Schema
+from ..errors import ConfigError
+from .base import Batch, MakeNetwork, Objective, Prediction
+from .probe import Probe, read
+
+Loss = Literal["huber", "l2"]
+Normalise = Literal["patch", "transform"]
+
+
+class Patches(Objective):
+    """The network's head says what is in a patch, token by token; a linear probe of its features answers the study.
+
+    A patch is told in the units of the fitted transform (asinh of flux for images), or with ``normalise = "patch"``
+    less its own mean and over its own standard deviation (He et al. 2022, arXiv:2111.06377); single numbers always in
+    the former. ``loss`` is Huber's (1964, doi:10.1214/aoms/1177703732; squares up to 1, then linear) or the square,
+    a mean over the values of a patch, summed over patches.
+    """
+
+    target_kind = "any"
+    causal: bool
+
+    def __init__(
+        self,
+        inputs: Schema,
+        targets: Schema,
+        make: MakeNetwork,
+        *,
+        loss: Loss = "huber",
+        normalise: Normalise = "transform",
+    ):
+        name = "next-patch" if self.causal else "masked-patch"
+        with torch.device("meta"):  # how many values a token has, the network knows
+            sketch = make(inputs, 1)
+        if not hasattr(sketch, "pieces"):
+            raise ConfigError(f"{name} needs a network of tokens: set name = 'transformer'", ("model", "name"))
+        if sketch.causal != self.causal:
+            sees = "what comes before only" if self.causal else "all that is not masked"
+            raise ConfigError(f"{name} needs a network that sees {sees}: set it {self.causal!s}", ("model", "causal"))
+        if sketch.tokens < 2:
+            raise ConfigError(f"{name} needs at least 2 tokens, and an object is one: lower patch", ("model", "patch"))
+        super().__init__(inputs, targets, make, sketch.token_size)
+        self.loss, self.normalise = loss, normalise
+        self.probes = nn.ModuleList(Probe(column, self.network.head.in_features) for column in targets.columns)
+
+    def fit(self, train) -> None:
+        columns = train.columns(list(self.targets))
+        for probe in self.probes:
+            probe.known(columns[probe.column.name])
+
+    def columns(self, batch: Batch) -> Batch:
+        return {name: batch[name] for name in self.inputs}
+
+    def embed(self, batch: Batch) -> Float[Tensor, "object token width"]:
+        """What goes into the first block."""
+        return self.network.embed(**self.columns(batch))
+
+    def forward(self, batch: Batch) -> Float[Tensor, "object token value"]:
+        tokens = self.embed(batch)
+        for block in self.network.blocks.values():
+            tokens = block(tokens)
+        return self.network.read(tokens)
+
+    def truth(self, batch: Batch) -> tuple[Float[Tensor, "object token value"], Float[Tensor, "token value"]]:
+        """What every patch is, of all slices, and the share of each value in its mean (0 beyond an edge)."""
+        pieces, real = self.network.pieces(**self.columns(batch))
+        count = real.sum(1, keepdim=True)
+        share = real / count
+        if self.normalise == "patch":
+            mean = (pieces * share).sum(-1, keepdim=True)
+            scale = ((pieces - mean).square() * share).sum(-1, keepdim=True).sqrt() + 1e-3
+            pieces = torch.where(count > 1, (pieces - mean) / scale, pieces)
+        return pieces, share
+
+    def sums(
+        self,
+        out: Float[Tensor, "object token value"],
+        truth: Float[Tensor, "object token value"],
+        share: Float[Tensor, "token value"],
+        counts: Float[Tensor, "object token"],
+    ) -> dict[str, tuple[Tensor, Tensor]]:
+        """The loss of the tokens that count; ``out`` is of this process's slice, the others of all tokens."""
+        held = self.network.places.held
+        out, truth, share, counts = out.float(), truth[:, held], share[held], counts[:, held]
+        if self.loss == "huber":
+            each = F.huber_loss(out, truth, reduction="none")
+        else:
+            each = (out - truth).square()
+        return {self.loss: (((each * share).sum(-1) * counts).sum(), counts.sum())}
+
+    # ------------------------------------------------------------------ the study's question
+
+    def read(self, features: Float[Tensor, "object feature"]) -> Float[Tensor, "object output"]:
+        return read(self.probes, features)
+
+    def finish(self, features: Float[Tensor, "object feature"], targets: dict[str, np.ndarray]) -> None:
+        for probe in self.probes:
+            probe.fit(features, targets[probe.column.name])
+
+    def predict(self, out: Tensor, batch: Batch) -> Prediction:
+        parts = out.split([probe.outputs for probe in self.probes], 1)
+        return {probe.column.name: probe.predict(part) for probe, part in zip(self.probes, parts)}
