@@ -49,6 +49,44 @@ def test_headers_and_separators(text: str, names: list[str], tmp_path: Path) -> 
     assert batch["id"].to_pylist() == ["t-0", "t-1", "t-2", "t-3"]
 
 
+@pytest.mark.parametrize("separator", [";", "\t", "|", "  "])
+@pytest.mark.parametrize("header", ["name{0}g{0}r{0}n", "# name{0}g{0}r{0}n"])
+def test_a_decimal_comma_is_a_point(separator: str, header: str, tmp_path: Path) -> None:
+    rows = [(f"a{i}", 19 + i / 8, -0.5 - i, i) for i in range(12)]
+    body = "\n".join(separator.join(str(value).replace(".", ",") for value in row) for row in rows)
+    (tmp_path / "t.csv").write_text(header.format(separator) + "\n" + body + "\n")
+    source = read(tmp_path / "t.csv")
+    assert [(c.name, c.kind) for c in source.schema().columns] == [
+        ("id", "id"), ("g", "scalar"), ("r", "scalar"), ("n", "scalar"),
+    ]  # fmt: skip
+    assert [tuple(row.values()) for row in source.rows(np.arange(12), 0).to_pylist()] == rows
+    assert "numbers have a decimal comma" in source.notes
+
+
+def test_points_between_thousands_and_commas_between_columns(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("name;flux\n" + "".join(f"a{i};1.{200 + i},5\n" for i in range(12)))
+    assert read(tmp_path / "t.csv").rows(np.arange(2), 0)["flux"].to_pylist() == [1200.5, 1201.5]
+    (tmp_path / "t.csv").write_text("name,pair\n" + "".join(f"a{i},{i};{i + 1}\n" for i in range(12)))
+    source = read(tmp_path / "t.csv")
+    assert source.rows(np.arange(2), 0)["pair"].to_pylist() == ["0;1", "1;2"]
+    assert not any("comma" in note for note in source.notes)
+
+
+@pytest.mark.parametrize(
+    "comments",
+    [
+        "# COLUMN period: Orbital Period [days]\n# COLUMN g: Brightness, in g [mag]\n# COLUMN n: Count\n",
+        "% period: Orbital Period [days]\n%g : Brightness, in g [mag]\n% n: Count\n% made: by me [2]\n",
+        "# %ECSV 1.0\n# datatype:\n# - {name: period, unit: days, datatype: float64, description: Orbital Period}\n"
+        "# - {name: g, unit: mag, description: 'Brightness, in g'}\n# - {name: n, description: Count}\n",
+    ],
+)
+def test_units_and_descriptions_of_comments(comments: str, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(comments + "period,g,n\n" + "1.5,20.25,3\n2.5,21.5,4\n")
+    found = [(c.name, c.unit, c.description) for c in read(tmp_path / "t.csv").schema().columns[1:]]
+    assert found == [("period", "days", "Orbital Period"), ("g", "mag", "Brightness, in g"), ("n", "", "Count")]
+
+
 def test_names_for_columns_without_a_header(tmp_path: Path) -> None:
     (tmp_path / "t").write_text(lines(" "))
     assert list(read(tmp_path / "t", names=["u", "g", "z"]).schema()) == ["id", "u", "g", "z"]
@@ -90,6 +128,37 @@ def test_bad_rows_are_set_aside_with_the_reason(tmp_path: Path) -> None:
     assert batch["id"][40].as_py() == "40"  # rows behind a bad one keep their place
     assert len(set(batch["id"].to_pylist())) == 100
     assert QUARANTINE not in source.rows(np.arange(5), 0).schema.names
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "short"),
+    [
+        ("a,b,c", "1,2.5,x", "1,2.5"),
+        ("name,kind,group", "x,y,z", "x"),  # words alone
+        ("a b c", "1 2 3", "1 2"),
+    ],
+)
+def test_lines_of_other_lengths_are_set_aside_with_their_number(header, row, short, tmp_path: Path) -> None:
+    """Two of five lines are short, comments and blank lines stand between."""
+    body = [row, short, row, "", "# a remark", row, "  ", short] * 6
+    (tmp_path / "t.txt").write_text("\n".join(["# made by me", header, *body]) + "\n")
+    source = read(tmp_path / "t.txt")
+    assert len(source) == 30
+    reasons = source.rows(np.arange(30), 0)[QUARANTINE].to_pylist()
+    wrong = [n for n, line in enumerate(["# made by me", header, *body], 1) if line == short]
+    assert [int(reason.split()[1]) for reason in reasons if reason] == wrong
+    assert all("the table has 3" in reason for reason in reasons if reason)
+
+
+def test_where_no_length_of_line_prevails_the_difference_is_told(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("a,b,c\n" + "x,y\n" * 3 + "x,y,z\n" + "x\n" * 3)
+    with pytest.raises(GsnnError, match=r"by commas, 'x' has 1 fields and 'a,b,c' has 3"):
+        read(tmp_path / "t.csv")
+
+
+def test_a_column_that_the_header_does_not_name_is_told(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("z\n0,5\n0,6\n0,7\n")
+    assert any("names no column 2" in note for note in read(tmp_path / "t.csv").notes)
 
 
 def test_an_id_must_tell_rows_apart(tmp_path: Path) -> None:

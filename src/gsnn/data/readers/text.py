@@ -1,8 +1,9 @@
 """Text tables: CSV, TSV, `;`- and blank-separated and fixed-width ones, with the headers that astronomers give them.
 
-The first lines decide the separator; a header is the last comment line or the first line that names the columns. All
-columns are read as text by Arrow and then turned into numbers where at least 98% of the values are numbers; the rows of
-the others, and lines with the wrong number of fields, are set aside with the reason.
+The first lines decide the separator, and whether numbers have a decimal comma; a header is the last comment line or the
+first line that names the columns, and comments may say units and descriptions (``comments.py``). All columns are read
+as text by Arrow and then turned into numbers where at least 98% of the values are numbers; the rows of the others, and
+lines with the wrong number of fields, are set aside with the reason and the number of the line.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import csv
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from ...errors import GsnnError
+from .comments import described
 from .detect import MAX_TEXT, unzipped
 from .raw import TEXT, Field, Raw
 
@@ -25,6 +28,7 @@ COMMENT = ("#", "%")
 SAMPLE = 200  # lines that decide the layout
 MOST_COLUMNS = 20_000
 BLANK = "\x1f"  # stands for runs of blanks once they are normalised
+COMMA = r"([+-]?(?:\d+|\d{1,3}(?:\.\d{3})+)),(\d+(?:[eE][+-]?\d+)?)"  # 19,25 and 1.234,5
 NUMBER = r"^[+-]?(\d+\.?\d*([eEdD][+-]?\d+)?|\.\d+([eEdD][+-]?\d+)?|(?i:inf|infinity))$"
 MISSING = [
     "",
@@ -54,9 +58,11 @@ def read_text(path: str, stem: str, names: Sequence[str] | None = None) -> Raw:
     lines = _lines(body)
     if not lines:
         raise GsnnError(f"{path} holds no data lines" + (" (only comments)" if comments else ""))
-    separator, width = _layout(lines, path)
+    separator, width, comma = _layout(lines, path)
     first = _cells(lines[0], separator)
     sample = [cells for cells in (_cells(line, separator) for line in lines[1:]) if len(cells) == width]
+    if comma:
+        first, sample = _pointed(first), [_pointed(cells) for cells in sample]
     header = first if _is_header(first, sample) else None
     if header is not None:
         body = body[body.index(lines[0]) + len(lines[0]) :]
@@ -69,12 +75,19 @@ def read_text(path: str, stem: str, names: Sequence[str] | None = None) -> Raw:
         if len(names) != width:
             raise GsnnError(f"{path} has {width} columns and `names` has {len(names)}; give one name for each")
         found = list(names)
-    table, bad = _parsed(body, separator, width, path)
+    table, wrong = _parsed(body, separator, width, path)
+    bad = _told(wrong, text, lines[0] if first is header else None, width)
+    about = described(comments, found)
     fields = []
     for name, column in zip(found, table.columns):
         if not name and column.null_count + pc.sum(pc.equal(column, "")).as_py() == len(column):
             continue  # a separator at the end of each line makes no column
-        fields.append(_typed(name, column.combine_chunks(), bad))
+        if not name:
+            notes.append(f"the header names no column {len(fields) + 1}; it is called col{len(fields) + 1}")
+        column = column.combine_chunks()
+        fields.append(replace(_typed(name, _points(column) if comma else column, bad), **about.get(name, {})))
+    if comma:
+        notes.append("numbers have a decimal comma")
     if bad:
         notes.append(f"{len(bad)} of {table.num_rows} rows cannot be used; the first: {bad[min(bad)]}")
     return Raw(stem, table.num_rows, fields, "text", bad, notes, files=[path])
@@ -132,31 +145,73 @@ def _cells(line: str, separator: str) -> list[str]:
         return [line]
 
 
-def _layout(lines: list[str], path: str) -> tuple[str, int]:
-    """The separator and the number of columns that most lines agree on."""
+def _layout(lines: list[str], path: str) -> tuple[str, int, bool]:
+    """The separator, the number of columns that most lines agree on, and whether numbers have a decimal comma."""
     best = (0.0, 0, "", 0)
     for order, separator in enumerate((",", ";", "\t", "|", BLANK)):
-        counts = Counter(len(_cells(line, separator)) for line in lines)
-        width, lines_with = counts.most_common(1)[0]
+        rows = [_cells(line, separator) for line in lines]
+        width, lines_with = Counter(map(len, rows)).most_common(1)[0]
         share = lines_with / len(lines)
         if width < 2 or share < 0.5:
             continue
-        numbers = _has_number([_cells(line, separator) for line in lines], width)
-        first = _cells(lines[0], separator)
-        if separator == BLANK and (share < 0.7 or not numbers):
+        if separator != "," and share >= 0.9 and len(rows[0]) == width and _has_commas(rows, width):
+            return separator, width, True
+        numbers, titled = _has_number(rows, width), _names_all(rows[0], width)
+        if separator == BLANK and (share < (0.5 if titled else 0.7) or not numbers):
             continue  # prose
-        if not numbers and (share < 0.9 or max(map(len, first)) > 64):
+        if not numbers and ((share < 0.9 and not titled) or max(map(len, rows[0])) > 64):
             continue
         best = max(best, (round(share, 1), -order, separator, width))
     if best[2]:
         if best[3] > MOST_COLUMNS:
             raise GsnnError(f"{path} seems to have {best[3]} columns; a table has at most {MOST_COLUMNS}")
-        return best[2], best[3]
+        return best[2], best[3], False
     if sum(_is_number(line.strip()) for line in lines) >= max(1, 0.9 * (len(lines) - 1)):
-        return BLANK, 1
-    raise GsnnError(
-        f"{path} is text without columns that GSNN can tell apart; separate them by commas, tabs, `;` or blanks"
+        return BLANK, 1, False
+    if sum(map(_is_number, _pointed([line.strip() for line in lines]))) >= max(1, 0.9 * (len(lines) - 1)):
+        return BLANK, 1, True
+    raise GsnnError(f"{path} is text without columns that GSNN can tell apart{_uneven(lines)}")
+
+
+def _uneven(lines: list[str]) -> str:
+    """Where the lines of a text differ, if a separator stands in most of them; else which separators there are."""
+    for separator, word in ((",", "commas"), (";", "`;`"), ("\t", "tabs"), ("|", "`|`")):
+        counts = [len(_cells(line, separator)) for line in lines]
+        if np.mean([count > 1 for count in counts]) > 0.5 and max(counts) > min(counts):
+            low, high = counts.index(min(counts)), counts.index(max(counts))
+            there = f"{lines[low][:30]!r} has {counts[low]} fields and {lines[high][:30]!r} has {counts[high]}"
+            return f": by {word}, {there}; give every line the same number"
+    return "; separate them by commas, tabs, `;` or blanks"
+
+
+def _names_all(first: list[str], width: int) -> bool:
+    """Whether the first line can only be a header of ``width`` columns: short words, each once."""
+    return (
+        len(first) == width == len(set(first))
+        and all(re.fullmatch(r"[^\W\d][\w .()/\[\]-]{0,31}", word) for word in first)
+        and max(word.count(" ") for word in first) < 3
     )
+
+
+def _has_commas(rows: list[list[str]], width: int) -> bool:
+    """Whether there are numbers with a decimal comma, and none with a point."""
+    cells = [row for row in rows if len(row) == width]
+    commas = [np.mean([bool(re.fullmatch(COMMA, row[i])) for row in cells]) for i in range(min(width, 2000))]
+    points = any(re.fullmatch(r"[+-]?\d+\.\d+", cell) for row in cells for cell in row[:2000])
+    return max(commas) >= 0.5 and not points
+
+
+def _pointed(cells: list[str]) -> list[str]:
+    """Numbers with a decimal comma, and perhaps with points between thousands, as other programs write them."""
+    found = [re.fullmatch(COMMA, cell) for cell in cells]
+    return [f"{one[1].replace('.', '')}.{one[2]}" if one else cell for one, cell in zip(found, cells)]
+
+
+def _points(column: pa.Array) -> pa.Array:
+    words = pc.utf8_trim_whitespace(column)
+    number = pc.fill_null(pc.match_substring_regex(words, f"^{COMMA}$"), False)
+    plain = pc.replace_substring(pc.replace_substring(words, ".", ""), ",", ".")
+    return pc.if_else(number, plain, words)
 
 
 def _has_number(rows: list[list[str]], width: int) -> bool:
@@ -211,8 +266,12 @@ def _titles(header: list[str] | None, width: int, notes: list[str]) -> list[str]
     return [title or ("" if i >= len(header) or i == width - 1 else f"col{i + 1}") for i, title in enumerate(titles)]
 
 
-def _parsed(body: str, separator: str, width: int, path: str) -> tuple[pa.Table, dict[int, str]]:
-    """All cells as text [row, column]; a line with another number of fields is a row of missing values."""
+def _parsed(body: str, separator: str, width: int, path: str) -> tuple[pa.Table, dict[int, int]]:
+    """All cells as text [row, column]; a line with another number of fields is a row of missing values.
+
+    Such rows are returned with the number of fields that they have.
+    """
+    body = re.sub(r"^[ \t\f\v]+$", "", body, flags=re.M)  # a line of blanks is no row
     if separator == BLANK:
         body = re.sub(r"[ \t\f\v]+", BLANK, re.sub(r"^[ \t\f\v]+|[ \t\f\v]+$", "", body, flags=re.M))
     names = [str(i) for i in range(width)]
@@ -254,8 +313,23 @@ def _parsed(body: str, separator: str, width: int, path: str) -> tuple[pa.Table,
         table.take(pa.array(place, mask=~good))
         if table.num_rows
         else pa.table({n: pa.nulls(total, pa.string()) for n in names}),
-        {row: f"the line has {count} fields, the table has {width}" for row, count in wrong},
+        dict(wrong),
     )
+
+
+def _told(wrong: dict[int, int], text: str, header: str | None, width: int) -> dict[int, str]:
+    """The reason to set a row aside, with the number of its line in the file."""
+    if not wrong:
+        return {}
+    lines = [n for n, line in enumerate(text.split("\n"), 1) if line.strip() and line.lstrip()[:1] not in COMMENT]
+    if header is not None:
+        del lines[0]
+    fields = {1: "1 field"}
+    return {
+        row: f"line {lines[row] if row < len(lines) else '?'} has {fields.get(count, f'{count} fields')}, "
+        f"the table has {width}"
+        for row, count in wrong.items()
+    }
 
 
 def _typed(name: str, column: pa.Array, bad: dict[int, str]) -> Field:
