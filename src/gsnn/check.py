@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .config import build
+from .config import build, normalise
 from .errors import ConfigError, GsnnError
 from .progress import STEPS
 from .rng import Rng
@@ -38,7 +38,8 @@ def check_study(
         one = _small_ground(study, folder, data, seed)
         note(f"inputs {', '.join(one.inputs)}, target {one.target}, {one.told(study.unit)}")
         at = 3
-        from .steps.evaluate import check_metrics
+        from .steps.evaluate import check_baselines, check_metrics
+        from .steps.explain import check_methods
         from .steps.train import new_model
 
         model = new_model(study, one, one.train, seed)
@@ -53,21 +54,14 @@ def check_study(
             prediction = model(batch)[one.target]
         check_metrics(study, one, model)
         note(f"prediction {type(prediction).__name__} of {len(prediction)} objects")
-        for i, spec in enumerate(study.evaluate.baselines):
-            build(
-                spec,
-                "baseline",
-                one.inputs,
-                one.targets[one.target],
-                path=("evaluate", "baselines", i),
-                trust=study.trust,
-            )
-        note(f"baselines {', '.join(str(s) for s in study.evaluate.baselines) or 'none'}")
+        check_baselines(study, one)
+        note(f"baselines {', '.join(normalise(s)['name'] for s in study.evaluate.baselines) or 'none'}")
         at = 5
         some = {name: value[:2] for name, value in batch.items()}
+        check_methods(study, model)
         for i, spec in enumerate(study.explain.methods):
             explainer = build(spec, "explainer", path=("explain", "methods", i), trust=study.trust)
-            note(f"{spec if isinstance(spec, str) else spec['name']} of shape {tuple(explainer(model, some).shape)}")
+            note(f"{normalise(spec)['name']} of shape {tuple(explainer(model, some).shape)}")
     except GsnnError as error:
         error = study.pointed(error) if isinstance(error, ConfigError) else error
         raise GsnnError(f"step {at} ({STEPS[at - 1]}) fails: {error}") from error

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from .errors import GsnnError
+from .interrupt import keep_interrupts
 
 if TYPE_CHECKING:
     from .progress import Progress
@@ -37,6 +38,7 @@ Trust = Annotated[bool, typer.Option("--trust", help="allow parts from outside G
 def main() -> None:
     """Run the command; mistakes are told in a sentence on stderr, with exit status 1 (130 after Ctrl-C)."""
     os.environ.setdefault("LANCE_LOG", "error")
+    keep_interrupts()
     sys.path.append(os.getcwd())  # a study may name "my_module:MyNetwork" of the folder where it is run
     try:
         app()
@@ -207,7 +209,7 @@ def ingest(
     paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="files, folders or patterns")],
     out: Annotated[Path, typer.Option("--out", help="the survey to make")],
     labels: Annotated[str | None, typer.Option("--labels", help="a table with more columns of the objects")] = None,
-    on: Annotated[str, typer.Option("--on", help="the column that both share")] = "id",
+    on: Annotated[str | None, typer.Option("--on", help="the column that both share (id, if not given)")] = None,
     catalogue: Annotated[str | None, typer.Option("--cutouts", help="a catalogue to cut around")] = None,
     size: Annotated[int | None, typer.Option("--size", help="pixels a side")] = None,
     crop: Annotated[int | None, typer.Option("--crop", help="keep this many central pixels of images")] = None,
@@ -218,13 +220,17 @@ def ingest(
     from .progress import Terminal
 
     progress = Terminal()
-    source = _source(paths, labels, on, catalogue, size, crop)
+    if on is not None and labels is None:
+        raise GsnnError("--on names the column that the objects share with a table of labels; add --labels TABLE")
+    source = _source(paths, labels, on or "id", catalogue, size, crop)
     at = lambda done, total: progress.at("rows", done, total)  # noqa: E731
+    before = len(Survey.open(out)) if append else 0
     survey = Survey.open(out).append(source, progress=at) if append else Survey.create(out, source, progress=at)
     progress.done()
     for line in getattr(source, "notes", ()):
         print(f"note: {line}")
-    print(f"{len(survey):,} objects in {out}; look at them by `gsnn survey {out}`")
+    added = f" ({len(survey) - before:,} added)" if append else ""
+    print(f"{len(survey):,} objects in {out}{added}; look at them by `gsnn survey {out}`")
     _quarantined(survey)
 
 

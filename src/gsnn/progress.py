@@ -120,6 +120,15 @@ def duration(seconds: float) -> str:
     return f"{seconds // 3600:.0f} h {seconds % 3600 // 60:.0f} min"
 
 
+def amount(size: float) -> str:
+    """Bytes as ``410 kB``, ``26 MB`` or ``1.2 GB``."""
+    for unit in ("bytes", "kB", "MB", "GB", "TB"):
+        if size < 999.5 or unit == "TB":
+            break
+        size /= 1000
+    return f"{size:.1f} {unit}" if size < 9.95 and unit != "bytes" else f"{size:.0f} {unit}"
+
+
 class Clock:
     """Seconds of each step of a run."""
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from .config import normalise
 from .data.split import PARTS
-from .progress import Clock, Progress, duration
+from .progress import Clock, Progress, amount, duration
 from .run import versions
 from .steps.data import ground, preview, survey_for, write_json
 from .study import Study
@@ -61,11 +61,13 @@ class Walk:
         networks = 1 if only else self.seeds
         self.progress.step(4, f"{self.study.train.epochs} epochs of {len(self.one.train):,} objects")
         if not (fits / "main" / "model" / "model.toml").exists():
-            seconds, scratch = expected(self.study, self.one, self.seed)
-            more = f", times {networks} seeds" if networks > 1 else ""
+            control = self.study.evaluate.control and not only
+            seconds, scratch = expected(self.study, self.one, self.seed, networks, control)
+            what = f"{networks} networks" if networks > 1 else "training"
+            what += " and the control" if control else ""
             self.progress.say(
-                f"expected: about {duration(seconds)}{more}; {scratch:.2g} GB of scratch, "
-                f"{peak_memory_gb() + 0.3:.1f} GB of memory"
+                f"expected: about {duration(seconds)} for {what}, then the judging; {amount(scratch)} of scratch, "
+                f"{amount(1e9 * peak_memory_gb() + 3e8)} of memory"
             )
         fit = {"progress": self.progress, "refresh": self._refresh}
         self.main = train_model(self.study, self.one, fits / "main", seed=self.seed, **fit)
@@ -95,11 +97,14 @@ class Walk:
 
     def _architecture(self) -> str:
         from .model import Model
-        from .steps.evaluate import check_metrics
+        from .steps.evaluate import check_baselines, check_metrics
+        from .steps.explain import check_methods
 
         model = Model(self.one.inputs, self.one.targets, self.study.spec, seed=self.seed, trust=self.study.trust)
         self.parameters = model.parameter_count
         check_metrics(self.study, self.one, model)
+        check_baselines(self.study, self.one)
+        check_methods(self.study, model)
         sees = " + ".join(dict.fromkeys(c.kind for c in self.one.inputs.columns))
         return f"{self.study.model['name']} of {self.parameters:,} parameters: {sees} -> {', '.join(self.one.targets)}"
 

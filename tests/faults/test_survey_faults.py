@@ -161,7 +161,7 @@ def test_a_survey_is_replaced_only_when_asked_and_only_by_a_whole_one(survey, tm
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt(), GsnnError("row 3 is odd"), RuntimeError("a bug")])
 def test_an_interrupted_making_leaves_nothing(tmp_path, monkeypatch, interruption):
-    monkeypatch.setattr("gsnn.data.survey._BLOCK_BYTES", 1)
+    monkeypatch.setattr("gsnn.data.writing._BLOCK_BYTES", 1)
 
     def fail(start):
         if start:
@@ -173,7 +173,7 @@ def test_an_interrupted_making_leaves_nothing(tmp_path, monkeypatch, interruptio
 
 
 def test_an_interrupted_append_leaves_the_survey_as_it_was(survey, monkeypatch):
-    monkeypatch.setattr("gsnn.data.survey._BLOCK_BYTES", 1)
+    monkeypatch.setattr("gsnn.data.writing._BLOCK_BYTES", 1)
 
     def fail(start):
         if start:
@@ -191,7 +191,7 @@ def test_a_killed_making_leaves_no_survey_and_the_next_one_clears_up(tmp_path):
     code = (
         f"import os, sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
         "from test_survey_faults import Survey, Toy\n"
-        "import gsnn.data.survey as module; module._BLOCK_BYTES = 1\n"
+        "import gsnn.data.writing as module; module._BLOCK_BYTES = 1\n"
         f"die = lambda start: start and os.kill(os.getpid(), {signal.SIGKILL:d})\n"
         f"Survey.create({str(tmp_path / 'sky')!r}, Toy(trouble=die))"
     )

@@ -7,9 +7,9 @@ could not be used, ``quarantine.lance`` (id and reason). A row's number is its p
 from __future__ import annotations
 
 import contextlib
-import glob
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,21 +21,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Int64
 
-from ..errors import ConfigError, GsnnError
+from ..errors import ConfigError, GsnnError, suggest
 from . import rows as row_lists
 from .schema import DENSE, Column, Schema
-from .source import QUARANTINE, Source
+from .source import Source, Unseen
 from .values import as_text, checksums, healpix, numpy_of
-
-CHECKSUM, ROW, HEALPIX = "checksum", "row", "healpix"
-_BLOCK_BYTES = 64 << 20
-_SEAL = b"gsnn.blake2b"  # key of the digest of the schema, in the metadata beside it
-
-
-def _lance() -> Any:
-    import lance
-
-    return lance
+from .writing import CHECKSUM, HEALPIX, ROW, SEAL, clear_leftovers, lance, seal, write
 
 
 @contextlib.contextmanager
@@ -49,15 +40,33 @@ def _reading(before: str, after: str = "") -> Iterator[None]:
         raise GsnnError(f"{before} ({_sentence(error)}){after}") from error
 
 
-def _seal(schema: bytes) -> bytes:
-    return hashlib.blake2b(schema, digest_size=8).hexdigest().encode()
+@contextlib.contextmanager
+def _understanding(before: str, schema: Schema) -> Iterator[None]:
+    """:func:`_reading`, and a column that an SQL expression asks for in vain is named."""
+    try:
+        with _reading(before):
+            yield
+    except GsnnError as error:
+        absent = _ABSENT.search(str(error.__cause__))
+        if not absent:
+            raise
+        name = absent[1].split(".")[-1]
+        raise GsnnError(f"{before}: no column {name!r} in the data; {suggest(name, schema)}") from error
+
+
+_ABSENT = re.compile(r"No field named [\"`]*([^\s\"`]+?)[\"`]*[.,]? ")
 
 
 def _sentence(error: BaseException) -> str:
     """Lance's own message without the address of the line of Rust that raised it."""
-    text = str(error).split(", /home/")[0].split(", /rust")[0].split(", location:")[0][:300]
-    for prefix in ("Invalid user input: ", "Schema error: ", "Error during planning: ", "LanceError(IO): "):
-        text = text.replace(prefix, "")
+    text = str(error).split(", /home/")[0].split(", /rust")[0].split(", location:")[0]
+    text = text if len(text) <= 300 else text[:300].rpartition(" ")[0] + " ..."
+    for needless in (
+        "Invalid user input: ", "Schema error: ", "Error during planning: ", "LanceError(IO): ", "External error: ",
+        "LanceError(Arrow): ", "Error parsing function: ", "Error parsing statement: ",
+    ):  # fmt: skip
+        text = text.replace(needless, "")
+    text = re.sub(r"\.? Did you mean '\w+'\?", "", text)  # of a function: any word will do for it
     return " ".join(text.split()).rstrip(".")
 
 
@@ -69,6 +78,12 @@ class Survey:
     schema: Schema
     derived: Mapping[str, str] = field(default_factory=dict)
     relabelled: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        try:
+            return f"Survey({self.path!r}: {len(self):,} objects, {len(self.schema)} columns)"
+        except GsnnError as error:
+            return f"Survey({self.path!r}: {error})"
 
     # ------------------------------------------------------------------ making
 
@@ -92,10 +107,10 @@ class Survey:
         if len(source) == 0:
             raise GsnnError("the data hold no rows, so there is nothing to make a survey of")
         staging, old = (path.with_name(f".{path.name}.{what}-{os.getpid()}") for what in ("partial", "old"))
-        _clear_leftovers(path)
+        clear_leftovers(path)
         try:
             staging.mkdir(parents=True)
-            _write(staging, source, seed, 0, progress)
+            write(staging, source, seed, 0, progress)
             if path.exists():
                 path.rename(old)
             staging.rename(path)
@@ -113,14 +128,17 @@ class Survey:
         if not (Path(path) / "objects.lance").is_dir():
             raise GsnnError(f"{path} is not a survey; make one with `gsnn ingest PATH --out SURVEY`")
         with _reading(f"the survey {path} is damaged", "; ingest its files again, or restore the folder from a copy"):
-            stored = _lance().dataset(f"{path}/objects.lance").schema
+            stored = lance().dataset(f"{path}/objects.lance").schema
             schema = Schema.from_arrow(stored)
-            if stored.metadata.get(_SEAL) != _seal(stored.metadata[b"gsnn"]):
+            if stored.metadata.get(SEAL) != seal(stored.metadata[b"gsnn"]):
                 raise ValueError("its schema does not match its digest")
         return cls(path, schema)
 
     def append(self, source: Source, *, seed: int = 0, progress: Callable[[int, int], None] | None = None) -> Survey:
-        """Add rows of the same schema at the end; existing rows keep their numbers."""
+        """Add rows of the same schema at the end; existing rows keep their numbers.
+
+        Rows whose id stands in the survey already are set aside: the same file twice adds nothing.
+        """
         difference = self.schema.difference(source.schema()) or source.schema().difference(self.schema)
         if difference:
             raise GsnnError(f"these data do not fit the survey {self.path}: {difference}")
@@ -132,7 +150,7 @@ class Survey:
                     f"which the survey does not know ({', '.join(mine.classes)}); ingest all files together"
                 )
         try:
-            _write(Path(self.path), source, seed, len(Survey.open(self.path)), progress)
+            write(Path(self.path), Unseen(source, self._ids()), seed, len(Survey.open(self.path)), progress)
         except OSError as error:
             raise GsnnError(f"cannot append to the survey {self.path}: {_sentence(error)}") from error
         return Survey.open(self.path)
@@ -142,7 +160,7 @@ class Survey:
     @property
     def dataset(self) -> Any:
         with _reading(f"cannot read the survey {self.path}"):
-            return _lance().dataset(f"{self.path}/objects.lance")
+            return lance().dataset(f"{self.path}/objects.lance")
 
     def __len__(self) -> int:
         dataset = self.dataset
@@ -158,6 +176,11 @@ class Survey:
                 digest.update(batch.column(0).to_numpy())
         return digest.hexdigest()
 
+    def _ids(self) -> Iterator[list[str]]:
+        with _reading(f"cannot read the survey {self.path}"):
+            for batch in Survey.open(self.path).dataset.to_batches(columns=["id"], batch_size=1 << 16):
+                yield batch.column(0).to_pylist()
+
     def _stored(self) -> list[str]:
         return [name for name in self.schema if name not in self.derived]
 
@@ -167,7 +190,7 @@ class Survey:
         for name, expression in expressions.items():
             if name in self.schema:
                 raise GsnnError(f"the derived column {name!r} exists in the survey already; give it another name")
-            with _reading(f"cannot compute {name} = {expression!r}"):
+            with _understanding(f"cannot compute {name} = {expression!r}", self.schema):
                 probe = self.dataset.scanner(columns={name: expression}, limit=1).to_table()
             if not (pa.types.is_floating(probe.schema[0].type) or pa.types.is_integer(probe.schema[0].type)):
                 raise GsnnError(f"{name} = {expression!r} gives {probe.schema[0].type}; a derived column is a number")
@@ -206,7 +229,7 @@ class Survey:
         """Row numbers for which an SQL condition holds (``mag < 20 and z > 0.1``); all without one."""
         if not condition:
             return row_lists.arange(len(self))
-        with _reading(f"cannot filter by {condition!r}"):
+        with _understanding(f"cannot filter by {condition!r}", self.schema):
             out, filled = row_lists.empty(self.dataset.count_rows(filter=condition)), 0
             for batch in self.dataset.to_batches(columns=[ROW], filter=condition, scan_in_order=True):
                 out[filled : filled + batch.num_rows] = batch.column(0).to_numpy()
@@ -260,7 +283,7 @@ class Survey:
     def quarantined(self) -> list[dict[str, str]]:
         """The rows that could not be used: id and reason."""
         path = f"{self.path}/quarantine.lance"
-        return _lance().dataset(path).to_table().to_pylist() if Path(path).is_dir() else []
+        return lance().dataset(path).to_table().to_pylist() if Path(path).is_dir() else []
 
     def verify(self, progress: Callable[[int, int], None] | None = None) -> list[int]:
         """Row numbers whose values no longer match their checksum; a GsnnError where a file cannot be read at all."""
@@ -281,85 +304,15 @@ class Survey:
         return bad
 
 
-def _clear_leftovers(path: Path) -> None:
-    """Remove what a killed process left half-written beside ``path``."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}.partial-*"):
-        process = left.name.rsplit("-", 1)[1]
-        if process.isdigit() and not Path(f"/proc/{process}").exists():
-            shutil.rmtree(left, ignore_errors=True)
-
-
-def _write(folder: Path, source: Source, seed: int, first: int, progress: Callable[[int, int], None] | None) -> None:
-    schema, total = source.schema(), len(source)
-    reserved = {ROW, CHECKSUM, HEALPIX} & set(schema)
-    if reserved:
-        raise GsnnError(f"the column name {min(reserved)!r} is GSNN's own; rename it in the data")
-    sky = "ra" in schema and "dec" in schema
-    row_bytes = sum(
-        np.dtype(c.dtype).itemsize * c.size for c in schema.columns if c.kind not in ("label", "text", "id")
-    )
-    block = int(np.clip(_BLOCK_BYTES // max(row_bytes, 1), 16, 1 << 16))
-    extra = [pa.field(ROW, pa.int64()), pa.field(CHECKSUM, pa.int64())]
-    extra += [pa.field(HEALPIX, pa.int64())] if sky else []
-    stored = schema.arrow()
-    for one in extra:
-        stored = stored.append(one)
-    stored = stored.with_metadata({**stored.metadata, _SEAL: _seal(stored.metadata[b"gsnn"])})
-    rejected: list[pa.RecordBatch] = []
-
-    def batches() -> Iterator[pa.RecordBatch]:
-        next_row = first
-        for start in range(0, total, block):
-            batch = source.rows(np.arange(start, min(start + block, total)), seed)
-            if QUARANTINE in batch.schema.names:
-                good = pc.is_null(batch.column(QUARANTINE))
-                bad = batch.filter(pc.invert(good)).select(["id", QUARANTINE])
-                rejected.append(bad.rename_columns(["id", "reason"]))
-                batch = batch.filter(good)
-            names = list(schema)
-            columns = [batch.column(name) for name in names]
-            numbers = np.arange(next_row, next_row + batch.num_rows)
-            columns += [pa.array(numbers), pa.array(checksums(batch, names))]
-            if sky:
-                columns.append(pa.array(healpix(numpy_of(batch.column("ra")), numpy_of(batch.column("dec")))))
-            next_row += batch.num_rows
-            if batch.num_rows:
-                yield pa.RecordBatch.from_arrays(columns, schema=stored)
-            if progress:
-                progress(min(start + block, total), total)
-        if next_row == first:
-            reasons = pa.Table.from_batches(rejected).column("reason").to_pylist() if rejected else []
-            raise GsnnError(f"none of the {total} rows can be used; the first reason: {reasons[0] if reasons else '-'}")
-
-    failure: list[BaseException] = []  # Lance would wrap what the generator raises into an error of its own
-
-    def guarded() -> Iterator[pa.RecordBatch]:
-        try:
-            yield from batches()
-        except BaseException as error:
-            failure.append(error)
-            raise
-
-    reader = pa.RecordBatchReader.from_batches(stored, guarded())
-    lance = _lance()
-    try:
-        lance.write_dataset(reader, f"{folder}/objects.lance", mode="append" if first else "create")
-        bad = [batch for batch in rejected if batch.num_rows]
-        if bad:
-            mode = "append" if (folder / "quarantine.lance").exists() else "create"
-            lance.write_dataset(pa.Table.from_batches(bad), f"{folder}/quarantine.lance", mode=mode)
-    except Exception:
-        if failure:
-            raise failure[0] from None
-        raise
-
-
 @dataclass(frozen=True)
 class View:
     """Some rows of a survey, in an order: what splits, streams, baselines and audits look at."""
 
     survey: Survey
     rows: Int64[np.ndarray, " n"]
+
+    def __repr__(self) -> str:
+        return f"View({len(self):,} objects of {self.survey.path!r})"
 
     def __len__(self) -> int:
         return len(self.rows)

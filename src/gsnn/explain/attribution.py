@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ..data.schema import Column
 from ..errors import GsnnError
 
 Batch = dict[str, Tensor]
@@ -46,9 +47,8 @@ def value(model: nn.Module, out: Float[Tensor, "object output"], chosen: Tensor)
     return out[:, 0]
 
 
-@contextmanager
-def question(model: nn.Module, batch: Batch, scalars: bool, who: str) -> Iterator[Question]:
-    """The model in evaluation mode with gradients on, as a question about its images or its scalars."""
+def explained(model: nn.Module, scalars: bool, who: str) -> list[Column]:
+    """The inputs that are explained: the images, or the scalars where those are asked for or alone."""
     images, table = model.inputs.of_kind("image"), model.inputs.of_kind("scalar")
     asked = table if scalars or not images else images
     if not asked:
@@ -56,16 +56,24 @@ def question(model: nn.Module, batch: Batch, scalars: bool, who: str) -> Iterato
         raise GsnnError(
             f"{who} explains images and scalars, and this network reads {kinds}; leave it out of [explain] methods"
         )
+    return asked
+
+
+@contextmanager
+def question(model: nn.Module, batch: Batch, scalars: bool, who: str) -> Iterator[Question]:
+    """The model in evaluation mode with gradients on, as a question about its images or its scalars."""
+    asked = explained(model, scalars, who)
+    table = model.inputs.of_kind("scalar")
     training = model.training
     model.eval()
     try:
         with torch.enable_grad(), torch.autocast(batch["row"].device.type, enabled=False):
             batch = model.transform(batch)
             shapes = [batch[c.name].shape[1:] for c in asked]
-            x = torch.cat([_joined(batch[c.name].float(), asked is table) for c in asked], 1)
+            x = torch.cat([_joined(batch[c.name].float(), asked == table) for c in asked], 1)
             others = [name for name in model.inputs if name not in {c.name for c in asked}]
             rest = tuple(batch[name] for name in others)
-            sizes = [math.prod(s) if asked is table else s[0] for s in shapes]
+            sizes = [math.prod(s) if asked == table else s[0] for s in shapes]
 
             def network(x: Tensor, rest: tuple[Tensor, ...]) -> Tensor:
                 parts = [part.reshape(-1, *shape) for part, shape in zip(x.split(sizes, 1), shapes)]
@@ -92,6 +100,10 @@ class Saliency:
     def __init__(self, *, scalars: bool = False):
         self.scalars = scalars
 
+    def fits(self, model: nn.Module) -> None:
+        """Refuse a network that it cannot explain."""
+        explained(model, self.scalars, "saliency")
+
     def __call__(self, model: nn.Module, batch: Batch) -> Float[Tensor, " object *place"]:
         from captum.attr import Saliency as Method
 
@@ -107,17 +119,20 @@ class GradCAM:
     and interpolated to the image's size.
     """
 
-    def __call__(self, model: nn.Module, batch: Batch) -> Float[Tensor, "object y x"]:
-        from captum.attr import LayerGradCam
-
-        layer = getattr(model.objective.network, "last_conv", None)
-        if layer is None or not model.inputs.of_kind("image"):
+    def fits(self, model: nn.Module) -> None:
+        """Refuse a network without maps."""
+        if getattr(model.objective.network, "last_conv", None) is None or not model.inputs.of_kind("image"):
             raise GsnnError(
                 "grad-cam needs a convolutional network of images, and this one has no maps to read; "
                 "use saliency or occlusion in [explain] methods"
             )
+
+    def __call__(self, model: nn.Module, batch: Batch) -> Float[Tensor, "object y x"]:
+        from captum.attr import LayerGradCam
+
+        self.fits(model)
         with question(model, batch, False, "grad-cam") as q:
-            method = LayerGradCam(q.answer, layer)
+            method = LayerGradCam(q.answer, model.objective.network.last_conv)
             maps = method.attribute(
                 q.x.requires_grad_(), additional_forward_args=q.rest, relu_attributions=True
             ).detach()
@@ -136,6 +151,10 @@ class Occlusion:
         if window < 0:
             raise GsnnError(f"occlusion: window = {window} pixels is negative; give 0 for an eighth of the image")
         self.window, self.scalars = window, scalars
+
+    def fits(self, model: nn.Module) -> None:
+        """Refuse a network that it cannot explain."""
+        explained(model, self.scalars, "occlusion")
 
     def __call__(self, model: nn.Module, batch: Batch) -> Float[Tensor, " object *place"]:
         from captum.attr import Occlusion as Method

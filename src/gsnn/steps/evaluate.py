@@ -16,6 +16,7 @@ from ..data.survey import View
 from ..errors import ConfigError, GsnnError, suggest
 from ..evaluation.distributions import Categorical, Distribution
 from ..evaluation.judge import judge
+from ..origin import placed
 from ..predict import predict_view, table_of
 from ..progress import Progress, duration
 from ..study import Study
@@ -82,6 +83,18 @@ def read_table(path: Path) -> pa.Table:
         raise GsnnError(
             f"{path} is missing or damaged ({reason}); run the study again, or copy the run anew"
         ) from error
+
+
+def check_baselines(study: Study, one: Ground) -> None:
+    """Refuse, before anything is trained, baselines that do not fit the inputs or the target."""
+    few = one.train.take(np.arange(min(len(one.train), 2)))
+    for i, spec in enumerate(study.evaluate.baselines):
+        path = ("evaluate", "baselines", i)
+        for target in one.targets.columns:
+            with placed(*path):
+                baseline = build(spec, "baseline", one.inputs, target, path=path, trust=study.trust)
+                if hasattr(baseline, "matrix"):
+                    baseline.matrix(few)
 
 
 def fit_baselines(
@@ -166,7 +179,8 @@ def control_verdict(one: Ground, prediction: Distribution, truth: np.ndarray, se
         name, chance = "r2", 0.0
     value = bootstrap(METRICS[name], prediction, truth, seed=seed, resamples=500)
     passed = value["low"] is not None and value["low"] <= chance + 0.02
-    return {"metric": name, **value, "chance": chance, "passed": bool(passed)}
+    constant = len(np.unique(prediction.best())) < 2
+    return {"metric": name, **value, "chance": chance, "passed": bool(passed), "constant": constant}
 
 
 def spread(results: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:

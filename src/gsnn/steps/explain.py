@@ -12,6 +12,7 @@ from ..config import build, normalise
 from ..data.survey import View
 from ..errors import GsnnError
 from ..evaluation.distributions import Categorical, Distribution
+from ..origin import placed
 from ..progress import Progress
 from ..report.images import thumbnail
 from ..rng import uniform
@@ -55,6 +56,15 @@ def examples_file(path: Path, one: Ground, view: View, prediction: Distribution,
     if images is not None:
         arrays["images"] = images
     np.savez_compressed(path, **arrays)
+
+
+def check_methods(study: Study, model: Any) -> None:
+    """Refuse, before anything is trained, explanations that the network does not allow."""
+    for i, spec in enumerate(study.explain.methods):
+        explainer = build(spec, "explainer", path=("explain", "methods", i), trust=study.trust)
+        if hasattr(explainer, "fits"):
+            with placed("explain", "methods", i):
+                explainer.fits(model)
 
 
 def explain(

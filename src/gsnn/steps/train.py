@@ -53,8 +53,8 @@ def permuted(view: View, targets: list[str], seed: int) -> PermutedView:
     return PermutedView(view.survey, view.rows, view.rows[order], targets)
 
 
-def expected(study: Study, one: Ground, seed: int) -> tuple[float, float]:
-    """Seconds of training by the pace of a first step in float32, and gigabytes of scratch."""
+def expected(study: Study, one: Ground, seed: int, networks: int = 1, control: bool = False) -> tuple[float, float]:
+    """Seconds of all training by the pace of a first step in float32, and bytes of scratch."""
     batch = batch_of(one.train.take(np.arange(min(len(one.train), study.train.batch))), one.names)
     model = Model(one.inputs, one.targets, study.spec, seed=seed, trust=study.trust).train()
     paces = []
@@ -64,8 +64,12 @@ def expected(study: Study, one: Ground, seed: int) -> tuple[float, float]:
         paces.append(time.perf_counter() - start)
     bytes_each = sum(value[0].numel() * value.element_size() for value in batch.values())
     objects = len(one.train) + len(one.valid)
-    scratch = min(bytes_each * objects / 1e9, study.data.scratch_gb)
-    return min(paces) * study.train.epochs * len(one.train) / len(batch["row"]), scratch
+    scratch = min(bytes_each * objects, study.data.scratch_gb * 2**30)
+    epochs = study.train.epochs * networks
+    if control:
+        epochs += min(study.train.epochs, study.evaluate.control_epochs or study.train.epochs)
+    passes = len(one.train) + len(one.valid) / 3  # validation goes forward only
+    return min(paces) * epochs * passes / len(batch["row"]), scratch
 
 
 @dataclass

@@ -1,0 +1,136 @@
+"""How a survey gets onto the disk: rows of a source, checked and numbered, block by block into a Lance dataset."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ..errors import GsnnError
+from .source import QUARANTINE, Source
+from .values import checksums, healpix, numpy_of
+
+CHECKSUM, ROW, HEALPIX = "checksum", "row", "healpix"
+SEAL = b"gsnn.blake2b"  # key of the digest of the schema, in the metadata beside it
+_BLOCK_BYTES = 64 << 20
+
+
+def lance() -> Any:
+    import lance
+
+    return lance
+
+
+def seal(schema: bytes) -> bytes:
+    return hashlib.blake2b(schema, digest_size=8).hexdigest().encode()
+
+
+def clear_leftovers(path: Path) -> None:
+    """Remove what a killed process left half-written beside ``path``."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.partial-*"):
+        process = left.name.rsplit("-", 1)[1]
+        if process.isdigit() and not Path(f"/proc/{process}").exists():
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _bites(total: int, block: int) -> Iterator[tuple[int, int]]:
+    """Ranges that cover 0..total-1, none across a block, that take a fraction of a second: Ctrl-C is heard between."""
+    start, size = 0, 64
+    while start < total:
+        stop, began = min(start + size, (start // block + 1) * block, total), time.perf_counter()
+        yield start, stop
+        seconds, start = time.perf_counter() - began, stop
+        if seconds < 0.15:
+            size = min(2 * size, block)
+        elif seconds > 0.5:
+            size = max(size // 2, 16)
+
+
+def write(folder: Path, source: Source, seed: int, first: int, progress: Callable[[int, int], None] | None) -> None:
+    schema, total = source.schema(), len(source)
+    reserved = {ROW, CHECKSUM, HEALPIX} & set(schema)
+    if reserved:
+        raise GsnnError(f"the column name {min(reserved)!r} is GSNN's own; rename it in the data")
+    sky = "ra" in schema and "dec" in schema
+    row_bytes = sum(
+        np.dtype(c.dtype).itemsize * c.size for c in schema.columns if c.kind not in ("label", "text", "id")
+    )
+    block = int(np.clip(_BLOCK_BYTES // max(row_bytes, 1), 16, 1 << 16))
+    extra = [pa.field(ROW, pa.int64()), pa.field(CHECKSUM, pa.int64())]
+    extra += [pa.field(HEALPIX, pa.int64())] if sky else []
+    stored = schema.arrow()
+    for one in extra:
+        stored = stored.append(one)
+    stored = stored.with_metadata({**stored.metadata, SEAL: seal(stored.metadata[b"gsnn"])})
+    rejected: list[pa.RecordBatch] = []
+
+    leave = threading.Event()
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        next_row, names, pieces = first, list(schema), []
+        for start, stop in _bites(total, block):
+            if leave.is_set():
+                raise GsnnError("interrupted")
+            batch = source.rows(np.arange(start, stop), seed)
+            if QUARANTINE in batch.schema.names:
+                good = pc.is_null(batch.column(QUARANTINE))
+                bad = batch.filter(pc.invert(good)).select(["id", QUARANTINE])
+                rejected.append(bad.rename_columns(["id", "reason"]))
+                batch = batch.filter(good)
+            columns = [batch.column(name) for name in names]
+            numbers = np.arange(next_row, next_row + batch.num_rows)
+            columns += [pa.array(numbers), pa.array(checksums(batch, names))]
+            if sky:
+                columns.append(pa.array(healpix(numpy_of(batch.column("ra")), numpy_of(batch.column("dec")))))
+            next_row += batch.num_rows
+            if batch.num_rows:
+                pieces.append(pa.RecordBatch.from_arrays(columns, schema=stored))
+            if pieces and (stop % block == 0 or stop == total):
+                yield pieces[0] if len(pieces) == 1 else pa.concat_batches(pieces)
+                pieces = []
+            if progress:
+                progress(stop, total)
+        if next_row == first:
+            reasons = pa.Table.from_batches(rejected).column("reason").to_pylist() if rejected else []
+            raise GsnnError(f"none of the {total} rows can be used; the first reason: {reasons[0] if reasons else '-'}")
+
+    failure: list[BaseException] = []  # Lance would wrap what the generator raises into an error of its own
+
+    def guarded() -> Iterator[pa.RecordBatch]:
+        try:
+            yield from batches()
+        except BaseException as error:
+            failure.append(error)
+            raise
+
+    def work() -> None:
+        reader = pa.RecordBatchReader.from_batches(stored, guarded())
+        try:
+            lance().write_dataset(reader, f"{folder}/objects.lance", mode="append" if first else "create")
+            bad = [batch for batch in rejected if batch.num_rows]
+            if bad:
+                mode = "append" if (folder / "quarantine.lance").exists() else "create"
+                lance().write_dataset(pa.Table.from_batches(bad), f"{folder}/quarantine.lance", mode=mode)
+        except Exception:
+            if failure:
+                raise failure[0] from None
+            raise
+
+    # Ctrl-C reaches the main thread alone. Were Lance called there, it would return at once and leave a thread of its
+    # own inside the generator, which takes the interpreter down as it ends; so the writer is waited for.
+    with ThreadPoolExecutor(1, thread_name_prefix="gsnn-write") as writer:
+        try:
+            writer.submit(work).result()
+        except BaseException:
+            leave.set()
+            raise
