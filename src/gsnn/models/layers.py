@@ -73,12 +73,12 @@ def flatten(
     return torch.cat([columns[c.name].reshape(-1, c.size) for c in names], 1)
 
 
-def head(linear: nn.Linear, features: Float[Tensor, "object feature"]) -> Float[Tensor, "object output"]:
-    """The last layer in float32 even under autocast: bfloat16 would round a redshift to three digits."""
+def head(linear: nn.Linear, features: Float[Tensor, "*object feature"]) -> Float[Tensor, "*object output"]:
+    """The last layer as its weights are, float32 even under autocast: bfloat16 would round a redshift to 3 digits."""
     if features.device.type == "meta":  # shapes only: there is no autocast to leave
-        return linear(features.float())
+        return linear(features.to(linear.weight.dtype))
     with torch.autocast(features.device.type, enabled=False):
-        return linear(features.float())
+        return linear(features.to(linear.weight.dtype))
 
 
 class Images(nn.Module):

@@ -34,10 +34,10 @@ class Tokens(nn.Module):
     def cut(self, x: Float[Tensor, " object *shape"]) -> Float[Tensor, "object token value"]:
         """The pieces."""
         (rows, columns), (height, width) = self.grid, self.piece
-        x = x.reshape(len(x), *self.box)
+        x = x.reshape(x.shape[0], *self.box)
         x = nn.functional.pad(x, (0, columns * width - self.box[2], 0, rows * height - self.box[1]))
-        x = x.reshape(len(x), self.box[0], rows, height, columns, width)
-        return x.permute(0, 2, 4, 1, 3, 5).reshape(len(x), self.count, self.size)
+        x = x.reshape(x.shape[0], self.box[0], rows, height, columns, width)
+        return x.permute(0, 2, 4, 1, 3, 5).reshape(x.shape[0], self.count, self.size)
 
     def inside(self, device: torch.device) -> Bool[Tensor, "token value"]:
         """Which values of the pieces are the column's own, and not beyond its edge."""
@@ -61,6 +61,6 @@ def _box(column: Column, patch: int, segment: int) -> tuple[tuple[int, int, int]
         return (*(1, *column.shape)[-2:-1], 1, column.shape[-1]), (1, segment)
     wants = "(band, y, x)" if column.kind in PLANE else "(length) or (channel, length)"
     raise GsnnError(
-        f"the network 'transformer' reads the {column.kind} {column.name!r} by pieces of {wants}, "
-        f"and its shape is {column.shape}; leave the column out of [data] inputs or give it that shape"
+        f"the network 'transformer' cannot read column {column.name!r}: a {column.kind} needs the shape {wants}, "
+        f"not {column.shape}; leave the column out of [data] inputs or choose another network"
     )

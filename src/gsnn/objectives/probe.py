@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -92,9 +93,13 @@ def _best(
 
 
 def _logistic(x: np.ndarray, y: np.ndarray, penalty: float, outputs: int) -> tuple[np.ndarray, np.ndarray]:
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
-    model: Any = LogisticRegression(C=1 / (penalty * len(x)), max_iter=500).fit(x, y)
+    model: Any = LogisticRegression(C=1 / (penalty * len(x)), max_iter=200)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the held objects judge what was found
+        model.fit(x, y)
     weight, bias = np.zeros((outputs, x.shape[1])), np.full(outputs, -20.0)  # a class never seen: 2e-9
     two = len(model.classes_) == 2
     weight[model.classes_] = np.vstack([0 * model.coef_, model.coef_]) if two else model.coef_
