@@ -218,7 +218,12 @@ def test_ingest_appends_and_joins(gsnn, table_csv, tmp_path):
     later.to_csv("c.csv", index=False)
     status, out, _ = gsnn("ingest", "c.csv", "--out", "s.survey", "--append")
     assert status == 0
-    assert "480 objects" in out
+    assert "480 objects in s.survey (240 added)" in out
+    pandas.concat([later[:20], later[:5].assign(id=[f"new{k}" for k in range(5)])]).to_csv("d.csv", index=False)
+    status, out, _ = gsnn("ingest", "d.csv", "--out", "s.survey", "--append")
+    assert "485 objects in s.survey (5 added)" in out
+    assert "20 rows are set aside" in out
+    assert "stands in the survey already" in out
 
 
 def test_rows_that_are_set_aside_are_counted(gsnn, table_csv, tmp_path):
@@ -259,6 +264,7 @@ def test_mistakes_are_sentences(fails, study, table_survey, table_run):
     assert "nothere.parquet" in fails("predict", run, "nothere.parquet")
     assert "--target" in fails("new", "--from", data)
     assert "gsnn new needs a study" in fails("new")
+    assert "add --labels TABLE" in fails("ingest", data, "--out", "x", "--on", "name")
     assert "--cutouts needs --size" in fails("ingest", data, "--out", "x", "--cutouts", "cat.csv")
     assert "step 2 (data) fails" in fails("check", study, "--data", data, "--set", "data.target=kinds")
     assert "cannot filter" in fails("survey", data, "--where", "nothing < 3")

@@ -68,6 +68,28 @@ def test_appending_through_a_stale_survey_still_numbers_on(survey, toy, sky):
     np.testing.assert_array_equal(grown.take(np.arange(60), [ROW])[ROW], np.arange(60))
 
 
+def test_what_is_there_already_is_not_appended_twice(survey, toy, sky):
+    grown = survey.append(toy(sky(30, first=40), {15: "no flux"}))  # o40 to o49 are known, o55 is bad
+    assert len(grown) == 69
+    assert len(set(grown.view().columns(["id"])["id"])) == 69
+    reasons = {row["id"]: row["reason"] for row in grown.quarantined()}
+    assert reasons.pop("o55") == "no flux"
+    assert reasons == {f"o{40 + i}#{i}": f"the id 'o{40 + i}' stands in the survey already" for i in range(10)}
+    assert grown.verify() == []
+    with pytest.raises(GsnnError, match=r"none of the 50 rows can be used.*'o0' stands in the survey already"):
+        grown.append(toy(sky(50)))
+    assert len(Survey.open(survey.path)) == 69
+
+
+def test_printed_it_is_one_line(survey):
+    assert repr(survey) == f"Survey({survey.path!r}: 50 objects, 8 columns)"
+    assert repr(survey.view(np.arange(3))) == f"View(3 objects of {survey.path!r})"
+    assert "image: image 2x4x4, nJy; g: scalar, mag;" in repr(survey.schema)
+    for value in (survey, survey.view(), survey.schema):
+        assert len(repr(value)) < 300
+        assert "\n" not in repr(value)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -103,6 +125,9 @@ def test_a_filter_that_makes_no_sense_is_one_sentence(survey, condition):
         survey.where(condition)
     assert "/home/" not in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert "_rowid" not in str(caught.value)  # a name of the store
+    if "nothing" in condition:
+        assert "no column 'nothing' in the data" in str(caught.value)
 
 
 def test_derived_columns_are_computed_and_follow_every_order_of_rows(survey, sky):
@@ -120,7 +145,12 @@ def test_derived_columns_are_computed_and_follow_every_order_of_rows(survey, sky
     ("expressions", "words"),
     [
         ({"g": "r"}, "exists in the survey already"),
-        ({"x": "g - nothing"}, "cannot compute x"),
+        (
+            {"x": "g - nothing"},
+            "^cannot compute x = 'g - nothing': no column 'nothing' in the data; known: count, dec, ",
+        ),
+        ({"x": "g - cuont"}, "no column 'cuont' in the data; did you mean 'count'"),
+        ({"x": "log10(kid) + g"}, "no column 'kid' in the data; did you mean 'kind'"),
         ({"x": "id"}, "a derived column is a number"),
         ({"x": "g > 20"}, "a derived column is a number"),
     ],

@@ -20,8 +20,8 @@ from gsnn.errors import GsnnError
 class Toy:
     """``n`` objects; ``trouble(start)`` is called before each read."""
 
-    def __init__(self, n=40, trouble=lambda start: None):
-        self.n, self.trouble = n, trouble
+    def __init__(self, n=40, trouble=lambda start: None, name="o"):
+        self.n, self.trouble, self.name = n, trouble, name
 
     def schema(self):
         image = Column("image", "image", shape=(1, 8, 8))
@@ -37,7 +37,7 @@ class Toy:
         self.trouble(int(indices[0]))
         pixels = np.random.default_rng(5).normal(size=(self.n, 64)).astype(np.float32)[indices]
         arrays = [
-            pa.array([f"o{i}" for i in indices]),
+            pa.array([f"{self.name}{i}" for i in indices]),
             pa.FixedSizeListArray.from_arrays(pa.array(pixels.ravel()), 64),
             pa.array(indices * 0.1),
             pa.array(indices * 3.0),
@@ -181,10 +181,10 @@ def test_an_interrupted_append_leaves_the_survey_as_it_was(survey, monkeypatch):
 
     before = survey.digest
     with pytest.raises(GsnnError, match=r"cannot append.*Input/output error"):
-        survey.append(Toy(trouble=fail))
+        survey.append(Toy(trouble=fail, name="p"))
     again = Survey.open(survey.path)
     assert (again.digest, len(again), again.verify()) == (before, 40, [])
-    assert len(again.append(Toy())) == 80
+    assert len(again.append(Toy(name="p"))) == 80
 
 
 def test_a_killed_making_leaves_no_survey_and_the_next_one_clears_up(tmp_path):

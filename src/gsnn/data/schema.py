@@ -31,6 +31,7 @@ class Column:
     classes: tuple[str, ...] = ()
     pixel_scale: float | None = None  # arcsec per pixel
     description: str = ""
+    codec: str = field(default="", compare=False)  # how the values lie in a survey (gsnn.data.codec)
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
@@ -62,6 +63,9 @@ class Schema(Mapping[str, Column]):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise GsnnError(f"column {twice[0]!r} stands twice in the schema; rename one of them")
+
+    def __repr__(self) -> str:
+        return f"Schema({'; '.join(map(_brief, self.columns))})"
 
     @classmethod
     def of(cls, columns: Iterable[Column], **provenance: Any) -> Schema:
@@ -138,3 +142,9 @@ class Schema(Mapping[str, Column]):
 
     def renamed(self, names: Mapping[str, str]) -> Schema:
         return Schema(tuple(replace(c, name=names.get(c.name, c.name)) for c in self.columns), self.provenance)
+
+
+def _brief(column: Column) -> str:
+    """``image: image 2x64x64, nJy``."""
+    shape = " " + "x".join(map(str, column.shape)) if column.shape else ""
+    return f"{column.name}: {column.kind}{shape}" + (f", {column.unit}" if column.unit else "")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from jaxtyping import Int64
 
 from .schema import Schema
@@ -27,3 +29,38 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def rows(self, indices: Int64[np.ndarray, " n"], seed: int) -> pa.RecordBatch: ...
+
+
+class Unseen:
+    """A source of which the rows whose ids are known (``known``: pieces of a list) are answered as unusable.
+
+    The ids are held as 8 bytes each, so that a survey of a hundred million objects can still grow.
+    """
+
+    def __init__(self, source: Source, known: Iterable[list[str]]):
+        self.source = source
+        pieces = [np.fromiter(map(hash, ids), np.int64, len(ids)) for ids in known]
+        self.known = np.unique(np.concatenate(pieces)) if pieces else np.empty(0, np.int64)
+
+    def schema(self) -> Schema:
+        return self.source.schema()
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def rows(self, indices: Int64[np.ndarray, " n"], seed: int) -> pa.RecordBatch:
+        batch = self.source.rows(indices, seed)
+        ids = batch.column("id").to_pylist()
+        hashes = np.fromiter(map(hash, ids), np.int64, len(ids))
+        place = np.searchsorted(self.known, hashes)
+        seen = (place < len(self.known)) & (self.known.take(place, mode="clip") == hashes) if len(self.known) else []
+        if not np.any(seen):
+            return batch
+        told = [f"the id {one!r} stands in the survey already" if s else None for one, s in zip(ids, seen)]
+        named = [f"{one}#{i}" if s else one for one, i, s in zip(ids, indices, seen)]
+        reasons = pa.array(told, pa.string())
+        if QUARANTINE in batch.schema.names:
+            reasons = pc.coalesce(batch.column(QUARANTINE), reasons)
+            batch = batch.drop_columns([QUARANTINE])
+        batch = batch.set_column(batch.schema.get_field_index("id"), "id", pa.array(named, pa.string()))
+        return batch.append_column(QUARANTINE, reasons)
