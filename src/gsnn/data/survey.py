@@ -22,11 +22,12 @@ import pyarrow.compute as pc
 from jaxtyping import Int64
 
 from ..errors import ConfigError, GsnnError, suggest
+from . import codec, stores
 from . import rows as row_lists
 from .schema import DENSE, Column, Schema
 from .source import Source, Unseen
 from .values import as_text, checksums, healpix, numpy_of
-from .writing import CHECKSUM, HEALPIX, ROW, SEAL, clear_leftovers, lance, seal, write
+from .writing import CHECKSUM, HEALPIX, ROW, SEAL, clear_leftovers, seal, write
 
 
 @contextlib.contextmanager
@@ -95,22 +96,29 @@ class Survey:
         *,
         seed: int = 0,
         overwrite: bool = False,
+        codecs: Mapping[str, str] | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> Survey:
-        """Write every row of ``source``; the folder appears only when it is whole."""
+        """Write every row of ``source``; the folder appears only when it is whole.
+
+        ``path`` is a folder, or the address of an object store (:mod:`gsnn.data.stores`). ``codecs`` say how columns
+        lie there (``{"image": "quantise"}``, :mod:`gsnn.data.codec`); whoever reads sees plain values.
+        """
+        if len(source) == 0:
+            raise GsnnError("the data hold no rows, so there is nothing to make a survey of")
+        if stores.is_remote(path):
+            return cls._create_remote(str(path), source, seed, overwrite, codecs or {}, progress)
         path = Path(path)
         if path.exists():
             if not overwrite:
                 raise GsnnError(f"{path} exists already; choose another --out, or remove it first")
             if not (path / "objects.lance").exists():
                 raise GsnnError(f"{path} exists and is not a survey, so it is not replaced; choose another --out")
-        if len(source) == 0:
-            raise GsnnError("the data hold no rows, so there is nothing to make a survey of")
         staging, old = (path.with_name(f".{path.name}.{what}-{os.getpid()}") for what in ("partial", "old"))
         clear_leftovers(path)
         try:
             staging.mkdir(parents=True)
-            write(staging, source, seed, 0, progress)
+            write(staging, source, seed, 0, progress, codecs or {})
             if path.exists():
                 path.rename(old)
             staging.rename(path)
@@ -122,13 +130,25 @@ class Survey:
         return cls.open(path)
 
     @classmethod
+    def _create_remote(
+        cls, path: str, source: Source, seed: int, overwrite: bool, codecs: Any, progress: Any
+    ) -> Survey:
+        """In an object store nothing is renamed: a survey is there once its manifest is, which is written last."""
+        there = stores.is_survey(path)
+        if there and not overwrite:
+            raise GsnnError(f"{path} exists already; choose another --out, or remove it first")
+        with _reading(f"cannot write the survey {path}"):
+            write(path, source, seed, 0, progress, codecs, mode="overwrite" if there else "create")
+        return cls.open(path)
+
+    @classmethod
     def open(cls, path: str | Path) -> Survey:
         """An existing survey; one sentence if it is missing or damaged."""
         path = str(path)
-        if not (Path(path) / "objects.lance").is_dir():
+        if not stores.is_survey(path):
             raise GsnnError(f"{path} is not a survey; make one with `gsnn ingest PATH --out SURVEY`")
         with _reading(f"the survey {path} is damaged", "; ingest its files again, or restore the folder from a copy"):
-            stored = lance().dataset(f"{path}/objects.lance").schema
+            stored = stores.dataset(path).schema
             schema = Schema.from_arrow(stored)
             if stored.metadata.get(SEAL) != seal(stored.metadata[b"gsnn"]):
                 raise ValueError("its schema does not match its digest")
@@ -149,8 +169,9 @@ class Survey:
                     f"these data do not fit the survey {self.path}: column {mine.name!r} has the class {strange[0]!r}, "
                     f"which the survey does not know ({', '.join(mine.classes)}); ingest all files together"
                 )
+        codecs, first = {c.name: c.codec for c in self.schema.columns if c.codec}, len(Survey.open(self.path))
         try:
-            write(Path(self.path), Unseen(source, self._ids()), seed, len(Survey.open(self.path)), progress)
+            write(self.path, Unseen(source, self._ids()), seed, first, progress, codecs, mode="append")
         except OSError as error:
             raise GsnnError(f"cannot append to the survey {self.path}: {_sentence(error)}") from error
         return Survey.open(self.path)
@@ -160,7 +181,7 @@ class Survey:
     @property
     def dataset(self) -> Any:
         with _reading(f"cannot read the survey {self.path}"):
-            return lance().dataset(f"{self.path}/objects.lance")
+            return stores.dataset(self.path)
 
     def __len__(self) -> int:
         dataset = self.dataset
@@ -257,6 +278,8 @@ class Survey:
 
     def _decode(self, name: str, column: pa.ChunkedArray) -> np.ndarray:
         column = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()  # one chunk: no copy
+        if name in self.schema and self.schema[name].codec:
+            return codec.decode(column, self.schema[name])
         kind = self.schema[name].kind if name in self.schema else "scalar"
         if kind == "label":
             classes = list(self.schema[name].classes)
@@ -282,8 +305,8 @@ class Survey:
 
     def quarantined(self) -> list[dict[str, str]]:
         """The rows that could not be used: id and reason."""
-        path = f"{self.path}/quarantine.lance"
-        return lance().dataset(path).to_table().to_pylist() if Path(path).is_dir() else []
+        name = "quarantine.lance"
+        return stores.dataset(self.path, name).to_table().to_pylist() if stores.is_survey(self.path, name) else []
 
     def verify(self, progress: Callable[[int, int], None] | None = None) -> list[int]:
         """Row numbers whose values no longer match their checksum; a GsnnError where a file cannot be read at all."""

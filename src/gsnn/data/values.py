@@ -34,6 +34,8 @@ def checksums(batch: pa.RecordBatch | pa.Table, names: Sequence[str]) -> Int64[n
             column = column.combine_chunks()
         if pa.types.is_string(column.type):
             parts.append([b"\0" if v is None else v.encode() + b"\1" for v in column.to_pylist()])
+        elif pa.types.is_large_binary(column.type):
+            parts.append([b"\0" if v is None else v + b"\1" for v in column.to_pylist()])
         else:
             values = np.ascontiguousarray(numpy_of(column))
             parts.append(values.reshape(len(values), -1).view(np.uint8) if len(values) else [])

@@ -7,7 +7,7 @@ import hashlib
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import GsnnError
+from . import codec
 from .source import QUARANTINE, Source
+from .stores import dataset, inside, is_survey, options
 from .values import checksums, healpix, numpy_of
 
 CHECKSUM, ROW, HEALPIX = "checksum", "row", "healpix"
@@ -56,8 +58,16 @@ def _bites(total: int, block: int) -> Iterator[tuple[int, int]]:
             size = max(size // 2, 16)
 
 
-def write(folder: Path, source: Source, seed: int, first: int, progress: Callable[[int, int], None] | None) -> None:
-    schema, total = source.schema(), len(source)
+def write(
+    folder: str | Path,
+    source: Source,
+    seed: int,
+    first: int,
+    progress: Callable[[int, int], None] | None,
+    codecs: Mapping[str, str],
+    mode: str = "create",
+) -> None:
+    schema, total = codec.choose(source.schema(), codecs), len(source)
     reserved = {ROW, CHECKSUM, HEALPIX} & set(schema)
     if reserved:
         raise GsnnError(f"the column name {min(reserved)!r} is GSNN's own; rename it in the data")
@@ -68,10 +78,9 @@ def write(folder: Path, source: Source, seed: int, first: int, progress: Callabl
     block = int(np.clip(_BLOCK_BYTES // max(row_bytes, 1), 16, 1 << 16))
     extra = [pa.field(ROW, pa.int64()), pa.field(CHECKSUM, pa.int64())]
     extra += [pa.field(HEALPIX, pa.int64())] if sky else []
-    stored = schema.arrow()
-    for one in extra:
-        stored = stored.append(one)
-    stored = stored.with_metadata({**stored.metadata, SEAL: seal(stored.metadata[b"gsnn"])})
+    about = schema.arrow().metadata
+    fields = [*map(codec.field, schema.columns), *extra]
+    stored = pa.schema(fields, metadata={**about, SEAL: seal(about[b"gsnn"])})
     rejected: list[pa.RecordBatch] = []
 
     leave = threading.Event()
@@ -87,9 +96,10 @@ def write(folder: Path, source: Source, seed: int, first: int, progress: Callabl
                 bad = batch.filter(pc.invert(good)).select(["id", QUARANTINE])
                 rejected.append(bad.rename_columns(["id", "reason"]))
                 batch = batch.filter(good)
-            columns = [batch.column(name) for name in names]
             numbers = np.arange(next_row, next_row + batch.num_rows)
-            columns += [pa.array(numbers), pa.array(checksums(batch, names))]
+            columns = [codec.stored(batch.column(c.name), c, numbers) for c in schema.columns]
+            digests = checksums(pa.RecordBatch.from_arrays(columns, names=names), names)
+            columns += [pa.array(numbers), pa.array(digests)]
             if sky:
                 columns.append(pa.array(healpix(numpy_of(batch.column("ra")), numpy_of(batch.column("dec")))))
             next_row += batch.num_rows
@@ -116,11 +126,17 @@ def write(folder: Path, source: Source, seed: int, first: int, progress: Callabl
     def work() -> None:
         reader = pa.RecordBatchReader.from_batches(stored, guarded())
         try:
-            lance().write_dataset(reader, f"{folder}/objects.lance", mode="append" if first else "create")
-            bad = [batch for batch in rejected if batch.num_rows]
+            lance().write_dataset(reader, inside(folder, "objects.lance"), mode=mode, storage_options=options(folder))
+            bad, there = [batch for batch in rejected if batch.num_rows], is_survey(folder, "quarantine.lance")
+            if there and mode == "overwrite":
+                dataset(folder, "quarantine.lance").delete("true")
             if bad:
-                mode = "append" if (folder / "quarantine.lance").exists() else "create"
-                lance().write_dataset(pa.Table.from_batches(bad), f"{folder}/quarantine.lance", mode=mode)
+                lance().write_dataset(
+                    pa.Table.from_batches(bad),
+                    inside(folder, "quarantine.lance"),
+                    mode="append" if there else "create",
+                    storage_options=options(folder),
+                )
         except Exception:
             if failure:
                 raise failure[0] from None
