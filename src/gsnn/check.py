@@ -72,12 +72,13 @@ def check_study(
 
 def _small_ground(study: Study, folder: Path, data: Any, seed: int) -> Ground:
     """At most 512 rows of the source, spread over it."""
+    from .data.stores import is_survey
     from .data.survey import Survey
 
     source = data if data is not None else study.data.source
     if isinstance(source, Survey):
         return ground(study, source)
-    if isinstance(source, (str, Path)) and (Path(source) / "objects.lance").is_dir():
+    if is_survey(source):
         return ground(study, Survey.open(source))
     return ground(study, Survey.create(folder / "survey", Some(source_for(study, data), 512), seed=seed))
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from .config import options
 from .data.schema import Column, Schema
+from .data.stores import is_survey
 from .data.survey import Survey
 from .errors import GsnnError
 from .study import Data, Evaluate, Explain, Study, built_in
@@ -147,7 +148,7 @@ def _look(data: str, target: str) -> tuple[Schema, str, int]:
     """The schema of a survey or of files, the target's unit, and how many different values it has."""
     import numpy as np
 
-    if (Path(data) / "objects.lance").is_dir():
+    if is_survey(data):
         survey = Survey.open(data)
         column = survey.schema.column(target)
         values = survey.view().columns([target])[target]

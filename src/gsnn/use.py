@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from .data.stores import is_survey
 from .data.survey import Survey, View
 from .errors import GsnnError, on_disk
 from .predict import compatible, predict_view, table_of
@@ -33,7 +34,7 @@ class _Opened:
         self._folder: Path | None = None
         if isinstance(data, Survey):
             self.survey = data
-        elif isinstance(data, (str, Path)) and (Path(data) / "objects.lance").is_dir():
+        elif is_survey(data):
             self.survey = Survey.open(data)
         else:
             self._folder = Path(tempfile.mkdtemp(prefix="gsnn-"))

@@ -14,6 +14,7 @@ import torch
 from ..config import build, normalise, options, resolve
 from ..data.schema import Schema
 from ..data.split import Split, split
+from ..data.stores import is_survey
 from ..data.survey import Survey, View
 from ..errors import ConfigError, GsnnError, suggest
 from ..origin import is_path, placed
@@ -69,7 +70,7 @@ def survey_for(study: Study, folder: Path, data: Any, seed: int, progress: Progr
     source = data if data is not None else study.data.source
     if isinstance(source, Survey):
         return source
-    if isinstance(source, (str, Path)) and (Path(source) / "objects.lance").is_dir():
+    if is_survey(source):
         return Survey.open(source)
     if folder.exists():
         return Survey.open(folder)
