@@ -207,12 +207,20 @@ def new(
 @app.command()
 def ingest(
     paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="files, folders or patterns")],
-    out: Annotated[Path, typer.Option("--out", help="the survey to make")],
+    out: Annotated[str, typer.Option("--out", help="the survey to make: a folder, or s3://, gs://, az://")],
     labels: Annotated[str | None, typer.Option("--labels", help="a table with more columns of the objects")] = None,
     on: Annotated[str | None, typer.Option("--on", help="the column that both share (id, if not given)")] = None,
     catalogue: Annotated[str | None, typer.Option("--cutouts", help="a catalogue to cut around")] = None,
     size: Annotated[int | None, typer.Option("--size", help="pixels a side")] = None,
     crop: Annotated[int | None, typer.Option("--crop", help="keep this many central pixels of images")] = None,
+    missing: Annotated[
+        list[float] | None,
+        typer.Option("--missing", help='a number that means "no value", such as 99; may be repeated'),
+    ] = None,
+    codec: Annotated[
+        list[str] | None,
+        typer.Option("--codec", help="how a column is stored, as in image=quantise or spectrum=lossless"),
+    ] = None,
     append: Annotated[bool, typer.Option("--append", help="add to a survey that exists")] = False,
 ) -> None:
     """Files become a survey; the format is recognised by itself."""
@@ -222,10 +230,15 @@ def ingest(
     progress = Terminal()
     if on is not None and labels is None:
         raise GsnnError("--on names the column that the objects share with a table of labels; add --labels TABLE")
-    source = _source(paths, labels, on or "id", catalogue, size, crop)
+    source = _source(paths, labels, on or "id", catalogue, size, crop, missing)
     at = lambda done, total: progress.at("rows", done, total)  # noqa: E731
     before = len(Survey.open(out)) if append else 0
-    survey = Survey.open(out).append(source, progress=at) if append else Survey.create(out, source, progress=at)
+    if append:
+        if codec:
+            raise GsnnError("the survey knows its codecs already; leave --codec out with --append")
+        survey = Survey.open(out).append(source, progress=at)
+    else:
+        survey = Survey.create(out, source, codecs=_pairs(codec or []), progress=at)
     progress.done()
     for line in getattr(source, "notes", ()):
         print(f"note: {line}")
@@ -234,7 +247,14 @@ def ingest(
     _quarantined(survey)
 
 
-def _source(paths: list[str], labels: Any, on: str, catalogue: Any, size: Any, crop: Any) -> Any:
+def _pairs(words: list[str]) -> dict[str, str]:
+    for word in words:
+        if not all(word.partition("=")):
+            raise GsnnError(f"--codec {word!r} needs the form column=codec, as in image=quantise")
+    return dict(word.split("=", 1) for word in words)
+
+
+def _source(paths: list[str], labels: Any, on: str, catalogue: Any, size: Any, crop: Any, missing: Any) -> Any:
     if catalogue is not None:
         from .data.cutouts import cutouts
 
@@ -243,7 +263,7 @@ def _source(paths: list[str], labels: Any, on: str, catalogue: Any, size: Any, c
         return cutouts(paths[0] if len(paths) == 1 else paths, catalogue, size=size)
     from .data.readers import read
 
-    return read(paths[0] if len(paths) == 1 else paths, labels=labels, on=on, size=size, crop=crop)
+    return read(paths[0] if len(paths) == 1 else paths, labels=labels, on=on, size=size, crop=crop, missing=missing)
 
 
 def _quarantined(survey: Any) -> None:

@@ -145,6 +145,7 @@ FAULTS = [
     ("i", put(-9999.0, 4, 90, 300), "sentinel values", "warn", "3 values -9999 of i"),
     ("i", put(99.0, 4, 90, 300), "sentinel values", "warn", "3 values 99 of i"),
     ("i", put(1e30, 8), "sentinel values", "warn", "1 values 1e+30 of i"),
+    ("i", put(99.0, 4, 90, 300), "sentinel values", "warn", "missing = [99] in the source, or gsnn ingest --missing"),
     (
         "image",
         lambda v: np.random.default_rng(1).normal(size=v.shape).astype(np.float32),

@@ -350,3 +350,17 @@ def test_rows_of_a_large_memory_are_not_read_at_once(tmp_path: Path) -> None:
     source = read(tmp_path / "big.npy")
     assert len(source) == 10**9
     assert source.rows(np.array([0, 10**9 - 1]), 0).num_rows == 2
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64", "int16", "uint8"])
+def test_numbers_that_stand_for_no_value_are_missing(dtype: str) -> None:
+    values = np.array([1, 99, 3, 20, 99], dtype)
+    source = read(
+        {"g": values, "r": np.linspace(0, 99, 5), "kind": np.array(["99", "a", "a", "99", "a"])}, missing=[99, -9999.5]
+    )
+    assert len(read({"g": values}).rows(np.arange(5), 0)["g"].drop_null()) == 5
+    batch = source.rows(np.array([4, 0, 1]), 0)
+    assert batch["g"].to_pylist() == [None, 1, None]
+    assert batch["r"].to_pylist() == [None, 0, 24.75]
+    assert batch["kind"].to_pylist() == ["a", "99", "a"]
+    assert source.schema()["g"].kind == "scalar"

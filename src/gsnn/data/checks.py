@@ -177,33 +177,40 @@ def repeated_ids(s: Sample) -> list[Finding]:
 def leaking_columns(s: Sample) -> list[Finding]:
     """One input alone predicts the target nearly perfectly, far better than the others."""
     out = []
-    columns = s.scalars(s.inputs) + [n for n in s.inputs if s.survey.schema[n].kind == "label"]
     for target in s.targets:
         if target in s.inputs:
             out.append(finding("label leakage", "fail", f"the target {target} is one of the inputs"))
             continue
-        kind = s.survey.schema[target].kind
-        if kind == "label":
-            score = {name: _tree_accuracy(s, name, target) for name in columns}
-            perfect = [name for name in columns if score[name] > 0.97]
-            others = [score[name] for name in columns if name not in perfect]
-            if perfect and len(s.inputs) > len(perfect) and max(others, default=0) < 0.9:
-                shown = _listed([f"{name} (balanced accuracy {score[name]:.3f})" for name in perfect])
-                out.append(
-                    finding(
-                        "label leakage", "fail", f"alone, and unlike the other inputs, it predicts {target}: {shown}"
-                    )
-                )
-        elif kind == "scalar":
-            score = {name: _rank_correlation(s.values[name], s.values[target]) for name in columns}
-            shown = [f"{name} (rank correlation {score[name]:.4f})" for name in columns if abs(score[name]) > 0.995]
-            if shown:
-                out.append(finding("label leakage", "fail", f"nearly a copy of {target}: {_listed(shown)}"))
+        shown = _listed([f"{name} ({score})" for name, score in giveaways(s, target).items()])
+        copy = s.survey.schema[target].kind == "scalar"
+        text = f"nearly a copy of {target}" if copy else f"alone, and unlike the other inputs, it predicts {target}"
+        out += [finding("label leakage", "fail", f"{text}: {shown}")] if shown else []
     return out or [finding("label leakage", "ok", "no input alone gives the target away")]
 
 
+def giveaways(s: Sample, target: str) -> dict[str, str]:
+    """The inputs that alone predict ``target`` nearly perfectly, each with how well it does."""
+    columns = s.scalars(s.inputs) + [n for n in s.inputs if s.survey.schema[n].kind == "label"]
+    kind = s.survey.schema[target].kind
+    if kind == "label":
+        score = {name: _tree_accuracy(s, name, target) for name in columns}
+        perfect = [name for name in columns if score[name] > 0.97]
+        others = [score[name] for name in columns if name not in perfect]
+        if len(s.inputs) > len(perfect) and max(others, default=0) < 0.9:
+            return {name: f"balanced accuracy {score[name]:.3f}" for name in perfect}
+    elif kind == "scalar":
+        score = {name: _rank_correlation(s.values[name], s.values[target]) for name in columns}
+        return {name: f"rank correlation {score[name]:.4f}" for name in columns if abs(score[name]) > 0.995}
+    return {}
+
+
+def betrays(name: str) -> bool:
+    """Whether a column of that name is known to be derived from the verdict itself."""
+    return _BETRAYS.fullmatch(name) is not None
+
+
 def leaking_names(s: Sample) -> list[Finding]:
-    betraying = [name for name in s.inputs if _BETRAYS.fullmatch(name)]
+    betraying = [name for name in s.inputs if betrays(name)]
     suspect = [n for n in s.inputs if _SUSPECT.fullmatch(n) or any(len(t) > 3 and t in n and t != n for t in s.targets)]
     out = []
     if betraying:
@@ -241,24 +248,28 @@ def drift(s: Sample) -> list[Finding]:
 
 
 def sentinels(s: Sample) -> list[Finding]:
-    found = []
+    found, numbers = [], []
     for name in s.scalars(s.names):
-        x = s.values[name][np.isfinite(s.values[name])].astype(float)
-        odd = np.isin(np.round(x, 4), _SENTINELS) | (np.abs(x) > 1e20)
-        rest = x[~odd]
-        if not odd.any() or len(rest) < 2:
-            continue
-        low, high = rest.min(), rest.max()
-        far = odd & ((x < low - 2 * (high - low)) | (x > high + 2 * (high - low)))
-        if far.any():
-            found.append(f"{int(far.sum())} values {x[far][0]:g} of {name}")
+        far = disguised(s.values[name])
+        if len(far):
+            found.append(f"{len(far)} values {far[0]:g} of {name}")
+            numbers += [value for value in np.unique(far).tolist() if value not in numbers]
     if not found:
         return [finding("sentinel values", "ok", "no number stands for a missing value")]
-    return [
-        finding(
-            "sentinel values", "warn", f"far outside the rest, so perhaps missing values in disguise: {_listed(found)}"
-        )
-    ]
+    text = f"far outside the rest, so perhaps missing values in disguise: {_listed(found)}; if they are, read them so, by "
+    numbers = ", ".join(f"{value:g}" for value in numbers[:4])
+    return [finding("sentinel values", "warn", f"{text}missing = [{numbers}] in the source, or gsnn ingest --missing")]
+
+
+def disguised(x: np.ndarray) -> np.ndarray:
+    """The values that may stand for "none": of a kind that surveys use so, and far outside the others."""
+    x = x[np.isfinite(x)].astype(float)
+    odd = np.isin(np.round(x, 4), _SENTINELS) | (np.abs(x) > 1e20)
+    rest = x[~odd]
+    if not odd.any() or len(rest) < 2:
+        return x[:0]
+    low, high = rest.min(), rest.max()
+    return x[odd & ((x < low - 2 * (high - low)) | (x > high + 2 * (high - low)))]
 
 
 def split_fractions(s: Sample) -> list[Finding]:

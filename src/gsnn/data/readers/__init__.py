@@ -42,6 +42,7 @@ def read(
     names: Sequence[str] | None = None,
     kinds: Mapping[str, str] | None = None,
     units: Mapping[str, str] | None = None,
+    missing: Sequence[float] | None = None,
     crop: int | None = None,
     size: int | None = None,
 ) -> Source:
@@ -51,7 +52,8 @@ def read(
     ``labels`` is one more such table, whose columns are added to the objects whose ``on`` (or id) is that in its column
     ``on``. ``hdu`` names a part of a FITS file, ``key`` a group or dataset of an HDF5 or npz file. ``columns`` keeps
     these columns alone. ``names`` are the names of columns without a header. ``kinds`` and ``units`` overrule what is
-    inferred (``{"class": "label"}``). ``crop`` and ``size`` cut and resample images (pixels).
+    inferred (``{"class": "label"}``). ``missing`` are numbers that mean "no value" (``[99, -9999]``). ``crop`` and
+    ``size`` cut and resample images (pixels).
 
     Raises GsnnError, one sentence, for whatever cannot be read.
     """
@@ -65,7 +67,7 @@ def read(
     if done:
         crop = size = None
     try:
-        return infer(raw, columns=columns, kinds=kinds, units=units, crop=crop, size=size)
+        return infer(raw, columns=columns, kinds=kinds, units=units, missing=missing or (), crop=crop, size=size)
     except (MemoryError, OverflowError) as error:
         raise GsnnError(
             f"{raw.stem} announces more rows than fit into memory ({brief(error)}); is it damaged?"
@@ -87,6 +89,7 @@ class Files:
         names: list[str] | None = None,
         kinds: dict[str, str] | None = None,
         units: dict[str, str] | None = None,
+        missing: list[float] | None = None,
         crop: int | None = None,
         size: int | None = None,
     ):
@@ -100,6 +103,7 @@ class Files:
             names=names,
             kinds=kinds,
             units=units,
+            missing=missing,
             crop=crop,
             size=size,
         )

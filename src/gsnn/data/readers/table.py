@@ -16,7 +16,7 @@ from ...errors import GsnnError, suggest
 from ..schema import DENSE, Column, Kind, Schema
 from ..source import QUARANTINE
 from .images import as_image
-from .raw import TEXT, Field, Raw, Reasons, clean, words
+from .raw import TEXT, Field, Raw, Reasons, arrow_type, clean, words
 
 SLICE = 1 << 16  # rows looked at in one go
 MAX_CLASSES = 100
@@ -178,10 +178,14 @@ def infer(
     columns: Sequence[str] | None = None,
     kinds: Mapping[str, str] | None = None,
     units: Mapping[str, str] | None = None,
+    missing: Sequence[float] = (),
     crop: int | None = None,
     size: int | None = None,
 ) -> Table:
-    """Decide what each field is. ``kinds`` and ``units`` overrule what the names and values say."""
+    """Decide what each field is. ``kinds`` and ``units`` overrule what the names and values say.
+
+    ``missing`` are numbers that stand for no value, in every scalar.
+    """
     if raw.length == 0:
         raise GsnnError(f"{raw.stem} holds no rows")
     names = clean([one.name for one in raw.fields])
@@ -210,11 +214,26 @@ def infer(
         one = _decide(raw, one, one.name in kinds)
         if one.kind == "image":
             one = as_image(one, crop, size)
+        if one.kind == "scalar" and missing:
+            one = _without(one, missing)
         columns_.append(_column(one))
         kept.append(one)
     if not kept:
         raise GsnnError(f"{raw.stem} has no column that GSNN can use" + (f" ({raw.notes[-1]})" if raw.notes else ""))
     return Table(raw, columns_, kept, ids)
+
+
+def _without(one: Field, missing: Sequence[float]) -> Field:
+    """The field with these numbers as missing values."""
+    kind = arrow_type(one.dtype, one.shape)
+    held = np.array(missing, float).astype(kind.to_pandas_dtype())
+    stand_ins = pa.array(held[np.isclose(held.astype(float), missing, rtol=1e-6)])  # 99.5 is no whole number
+
+    def take(indices: np.ndarray, reasons: Reasons) -> pa.Array:
+        values = one.arrow(indices, reasons)
+        return pc.if_else(pc.is_in(values, value_set=stand_ins), pa.scalar(None, values.type), values)
+
+    return replace(one, take=take)
 
 
 def _renamed(
