@@ -24,7 +24,7 @@ def test_the_table_of_a_study():
         ({"epochs": True}, "must be a whole number"),
         ({"learning_rate": 0}, "greater than 0"),
         ({"optimizer": "adam"}, "'adamw'"),
-        ({"layout": {"replicate": 2}}, "leave replicate = 1"),
+        ({"layout": {"replicate": 0}}, "greater than or equal to 1"),
         ({"batch": 4, "accumulate": 8}, "lower accumulate"),
         ({"ema": 1.0}, "less than 1"),
     ],

@@ -41,6 +41,19 @@ class Checkpoint:
     tensors: dict[str, Tensor]
     state: dict[str, Any]
 
+    @torch.no_grad()
+    def load(self, into: dict[str, Tensor]) -> None:
+        """Copy every tensor into the one of the same name."""
+        strange = sorted(into.keys() ^ self.tensors.keys())
+        strange += [name for name in into if name in self.tensors and into[name].shape != self.tensors[name].shape]
+        if strange:
+            raise GsnnError(
+                f"the checkpoints in {self.path.parent} are of another network or optimiser ({strange[0]!r} does not "
+                "fit): train in another directory, or delete them to start anew"
+            )
+        for name, tensor in into.items():
+            tensor.copy_(self.tensors[name])
+
     def under(self, prefix: str) -> dict[str, Tensor]:
         """The tensors named ``prefix/...``, without the prefix."""
         return {name.removeprefix(prefix + "/"): t for name, t in self.tensors.items() if name.startswith(prefix + "/")}

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError, suggest
+from .parallel import by_mesh, local
 from .settings import Train
 
 _NETWORK = "objective.network."
@@ -50,7 +51,7 @@ def optimizer(model: nn.Module, settings: Train) -> torch.optim.Optimizer:
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    groups = [group for group in groups if group["params"]]
+    groups = [{**group, "params": some} for group in groups for some in by_mesh(group["params"])]
     rate, momentum = settings.learning_rate, settings.momentum
     if settings.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=rate, betas=(momentum, 0.999), fused=True)
@@ -66,11 +67,41 @@ def optimizer(model: nn.Module, settings: Train) -> torch.optim.Optimizer:
 
 def step_unless(optimizer: torch.optim.Optimizer, bad: Tensor) -> None:
     """A step of the optimiser, unless ``bad`` (a flag on the device) is set; fused kernels need not wait for it."""
-    if optimizer.defaults.get("fused"):
+    if optimizer.defaults.get("fused") and not any(hasattr(p, "device_mesh") for p in _parameters(optimizer)):
         optimizer.found_inf = bad.float()
         optimizer.step()
     elif not bad.item():
         optimizer.step()
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def moments(optimizer: torch.optim.Optimizer, names: dict[Tensor, str]) -> dict[str, Tensor]:
+    """The optimiser's state as tensors ``parameter/key``, made now if it has not stepped yet.
+
+    Rates and decays are not in it: they come from the settings.
+    """
+    parameters = _parameters(optimizer)
+    if not all(optimizer.state.get(parameter) for parameter in parameters):
+        kept = [(parameter.grad, group["lr"]) for group in optimizer.param_groups for parameter in group["params"]]
+        for group in optimizer.param_groups:
+            group["lr"] = 0.0  # a step of no length: it changes nothing but makes the state
+            for parameter in group["params"]:
+                parameter.grad = torch.zeros_like(parameter)
+        optimizer.step()
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                parameter.grad, group["lr"] = kept.pop(0)
+                if "step" in optimizer.state[parameter]:
+                    optimizer.state[parameter]["step"].zero_()
+    return {
+        f"{names[parameter]}/{key}": value
+        for parameter in parameters
+        for key, value in optimizer.state[parameter].items()
+        if isinstance(value, Tensor)
+    }
 
 
 def rate(step: int, total: int, settings: Train) -> float:
@@ -100,7 +131,8 @@ class Average:
     @torch.no_grad()
     def update(self, step: int) -> None:
         decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(list(self.values.values()), [p.detach() for p in self.parameters.values()], 1 - decay)
+        now = [local(parameter.detach()) for parameter in self.parameters.values()]
+        torch._foreach_lerp_([local(value) for value in self.values.values()], now, 1 - decay)
 
     @contextmanager
     def applied(self) -> Iterator[None]:

@@ -2,27 +2,50 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+DIMENSIONS = ("pipeline", "replicate", "shard", "context", "tensor")
 _STRICT = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
+Schedule = Literal[
+    "gpipe",
+    "1f1b",
+    "interleaved-1f1b",
+    "looped-bfs",
+    "interleaved-zero-bubble",
+    "zbv-zero-bubble",
+    "dualpipe-v",
+]
+
+
 class Layout(BaseModel):
-    """How the training is cut over processes."""
+    """How the training is cut over processes: the product of the five degrees is their number."""
 
     model_config = _STRICT
 
     replicate: int = Field(1, ge=1, description="copies of the network, each of which learns from a share of the batch")
+    shard: int = Field(1, ge=1, description="processes that share out weights, gradients and optimiser (FSDP)")
+    tensor: int = Field(1, ge=1, description="processes that share out the matrices of each block")
+    pipeline: int = Field(1, ge=1, description="processes that hold the blocks one after the other")
+    context: int = Field(1, ge=1, description="processes that share out the tokens of each object")
+    schedule: Schedule = Field("1f1b", description="the order of forward and backward passes in a pipeline")
+    microbatches: int = Field(0, ge=0, description="pieces of a batch in a pipeline; 0 = as many as the schedule needs")
+    attention: Literal["ulysses", "ring"] = Field("ulysses", description="how attention crosses the context processes")
+    recompute: bool = Field(False, description="compute activations again in the backward pass instead of keeping them")
 
-    @field_validator("replicate")
-    @classmethod
-    def _one(cls, value: int) -> int:
-        if value != 1:
-            raise PydanticCustomError("layout", "this version trains in one process: leave replicate = 1")
-        return value
+    @property
+    def degrees(self) -> dict[str, int]:
+        """The degree of each dimension, the outermost first."""
+        return {name: getattr(self, name) for name in DIMENSIONS}
+
+    @property
+    def processes(self) -> int:
+        return math.prod(self.degrees.values())
 
 
 class Train(BaseModel):
@@ -74,5 +97,8 @@ class Train(BaseModel):
         return self
 
     def identity(self) -> dict:
-        """What a resumed run must share with the one it continues: everything that can change the weights."""
-        return self.model_dump(mode="json", exclude={"checkpoint_seconds", "max_seconds", "device"})
+        """What a resumed run must share with the one it continues: everything that can change the weights.
+
+        The layout cannot: a run goes on under another one.
+        """
+        return self.model_dump(mode="json", exclude={"checkpoint_seconds", "max_seconds", "device", "layout"})

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from .. import rng
 from . import optim
+from .parallel import ALONE, Parallel, local
 from .runtime import Runtime
 from .settings import Train
 
@@ -21,51 +22,66 @@ Augment = Callable[[Batch, rng.Rng], Batch]
 _TINY = torch.finfo(torch.float32).tiny
 
 
-def backward(model: nn.Module, pieces: Sequence[Batch], random: rng.Rng | None, runtime: Runtime) -> Tensor:
-    """Leave in ``.grad`` the gradient of the loss, sum of terms of sum / weight over all pieces; return the loss.
+def backward(
+    model: nn.Module, pieces: Sequence[Batch], random: rng.Rng | None, runtime: Runtime, parallel: Parallel = ALONE
+) -> Tensor:
+    """Leave in ``.grad`` the gradient of the loss, sum of terms of sum / weight over all pieces and processes.
 
     The weights of a step are known only after its last piece. One term: gradients are scaled by the number of objects
     for the time being and rescaled at the end. Several terms: a pass without gradients finds their weights first.
+    Returns the loss.
     """
+    call = parallel.terms(model)
 
     def terms(piece: Batch) -> dict[str, tuple[Tensor, Tensor]]:
         with runtime.autocast():
-            return {name: (s.float(), w.float()) for name, (s, w) in model.terms(piece, random).items()}
+            return {name: (s.float(), w.float()) for name, (s, w) in call(piece, random).items()}
 
     def loss(sums: dict[str, Tensor], weights: dict[str, Tensor]) -> Tensor:
         return torch.stack([sums[name] / weights[name].clamp_min(_TINY) for name in sums]).sum()
 
-    first = terms(pieces[0])
     if len(pieces) == 1:
-        value = loss({k: s for k, (s, _) in first.items()}, {k: w for k, (_, w) in first.items()})
+        now = terms(pieces[0])
+        weights = parallel.sum_terms({k: w for k, (_, w) in now.items()})
+        value = loss({k: s for k, (s, _) in now.items()}, weights)
         value.backward()
-        return value.detach()
+        return parallel.sum(value.detach())
 
+    scale, sums, weights = {}, {}, {}
     objects = torch.tensor(float(sum(len(piece["row"]) for piece in pieces)), device=runtime.device)
-    scale = dict.fromkeys(first, objects)
-    if len(first) > 1:
-        with torch.no_grad():
-            others = [terms(piece) for piece in pieces[1:]]
-        scale = {name: sum((t[name][1] for t in others), first[name][1]) for name in first}
-    sums = dict.fromkeys(first, torch.zeros((), device=runtime.device))
-    weights = dict(sums)
     for index, piece in enumerate(pieces):
-        now = first if index == 0 else terms(piece)
-        loss({k: s for k, (s, _) in now.items()}, scale).backward()
-        sums = {k: sums[k] + s.detach() for k, (s, _) in now.items()}
-        weights = {k: weights[k] + w for k, (_, w) in now.items()}
-    if len(first) == 1:
+        with parallel.unsynchronised(index + 1 < len(pieces)):
+            now = terms(piece)
+            if index == 0:
+                scale = dict.fromkeys(now, parallel.sum(objects))
+                if len(now) > 1:
+                    with torch.no_grad():
+                        others = [terms(piece) for piece in pieces[1:]]
+                    scale = {name: sum((t[name][1] for t in others), now[name][1]) for name in now}
+                    scale = parallel.sum_terms(scale)
+            loss({k: s for k, (s, _) in now.items()}, scale).backward()
+        sums = {k: sums.get(k, 0.0) + s.detach() for k, (s, _) in now.items()}
+        weights = {k: weights.get(k, 0.0) + w.detach() for k, (_, w) in now.items()}
+    sums, weights = parallel.sum_terms(sums), parallel.sum_terms(weights)
+    if len(weights) == 1:
         (weight,) = weights.values()
-        factor = torch.where(weight > 0, objects / weight.clamp_min(_TINY), 0.0)
-        torch._foreach_mul_([p.grad for p in model.parameters() if p.grad is not None], factor)
+        factor = torch.where(weight > 0, parallel.sum(objects) / weight.clamp_min(_TINY), 0.0)
+        for parameter in model.parameters():
+            if parameter.grad is not None:
+                local(parameter.grad).mul_(factor)
     return loss(sums, weights)
 
 
 @torch.no_grad()
 def evaluate(
-    model: nn.Module, stream: Any, runtime: Runtime, stop: Callable[[], bool] = lambda: False
+    model: nn.Module,
+    stream: Any,
+    runtime: Runtime,
+    stop: Callable[[], bool] = lambda: False,
+    parallel: Parallel = ALONE,
 ) -> dict[str, float] | None:
     """The mean of each term of the loss over one pass of ``stream``; None where ``stop()`` became true on the way."""
+    call = parallel.terms(model)
     mode, totals = model.training, {}
     model.eval()
     try:
@@ -73,13 +89,13 @@ def evaluate(
             if stop():
                 return None
             with runtime.autocast():
-                terms = model.terms(runtime.place_batch(batch), None)
+                terms = call(runtime.place_batch(batch), None)
             for name, pair in terms.items():
                 pair = torch.stack([value.float() for value in pair]).double()
                 totals[name] = totals[name] + pair if name in totals else pair
     finally:
         model.train(mode)
-    pairs = {name: pair.tolist() for name, pair in totals.items()}
+    pairs = {name: parallel.sum(pair).tolist() for name, pair in totals.items()}
     return {name: total / weight if weight > 0 else 0.0 for name, (total, weight) in pairs.items()}
 
 
@@ -116,17 +132,18 @@ def gradients(
     runtime: Runtime,
     augment: Augment | None,
     optimizer: torch.optim.Optimizer,
+    parallel: Parallel = ALONE,
 ) -> Tensor:
     """Place, augment, and leave the gradient of the loss in ``.grad``; return the loss."""
     batch = runtime.place_batch(batch)
     if augment is not None:
         batch = augment(batch, random)
     optimizer.zero_grad(set_to_none=True)
-    return backward(model, _pieces(batch, settings.accumulate), random, runtime)
+    return backward(model, _pieces(batch, settings.accumulate), random, runtime, parallel)
 
 
 def _pieces(batch: Batch, count: int) -> list[Batch]:
-    count = min(count, len(batch["row"]))
+    """As many pieces on every process, so that all meet in the same sums: some of a short batch may be empty."""
     if count == 1:
         return [batch]
     cut = {name: value.tensor_split(count) for name, value in batch.items()}

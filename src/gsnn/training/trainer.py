@@ -6,6 +6,7 @@ batches and random numbers are functions of (seed, step), and everything else is
 
 from __future__ import annotations
 
+import io
 import math
 import signal
 import threading
@@ -17,15 +18,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from .. import rng
 from ..errors import ConfigError, GsnnError
 from . import checkpoint, optim
 from .energy import Meter, peak_memory_gb
 from .log import Log
+from .parallel import ALONE, Parallel, by_mesh
 from .runtime import Runtime, resolve
 from .settings import Train
+from .state import State
 from .step import Augment, Batch, close, evaluate, gradients, own_random_state, probe, seed_torch
 
 PROBE_FROM = 200  # a training of fewer steps is not worth a probe of the precision: float32
@@ -58,6 +61,7 @@ def fit(
     seed: int = 0,
     augment: Augment | None = None,
     report: Callable[[dict[str, Any]], None] = lambda event: None,
+    parallel: Parallel = ALONE,
 ) -> History:
     """Train ``model`` in place on the stream ``train``, or go on from the checkpoints in ``directory``.
 
@@ -72,7 +76,7 @@ def fit(
         raise ConfigError(
             "early stopping needs a validation split: give one or set patience = 0", ("train", "patience")
         )
-    return _Fit(model, train, valid, settings, Path(directory), runtime, seed, augment, report).run()
+    return _Fit(model, train, valid, settings, Path(directory), runtime, seed, augment, report, parallel).run()
 
 
 @contextmanager
@@ -110,59 +114,57 @@ class _Fit:
         seed: int,
         augment: Augment | None,
         report: Callable[[dict[str, Any]], None],
+        parallel: Parallel,
     ):
         self.model, self.train, self.valid, self.settings = model, train, valid, settings
-        self.seed, self.augment, self.report = seed, augment, report
+        self.seed, self.augment, self.report, self.parallel = seed, augment, report, parallel
         self.folder = directory / "checkpoints"
         self.total = min(settings.epochs * train.steps_per_epoch, settings.max_steps or math.inf)
         optim.freeze(model, settings.freeze)
-        self.identity = {
-            **settings.identity(),
-            "seed": seed,
-            "objects": train.objects,
-            "steps_per_epoch": train.steps_per_epoch,
-            "stream": train.state() if hasattr(train, "state") else {},
-            "weights": {name: list(value.shape) for name, value in model.state_dict().items()},
-        }
         self.damaged: list[str] = []
         found = checkpoint.latest(self.folder, self.damaged)
-        if found is not None:
-            self._check(found)
         self.history = History(**found.state["history"]) if found else History()
         self.resumed = self.history.step if found else None
         self.runtime = self._runtime(runtime)
         self.history.runtime = self.runtime.to_dict()
-        self._restore(found)
-        self.log = Log(directory, found.state["log"] if found else 0, self.history.step)
+        self.state = State(model, settings, self.runtime, parallel, valid is not None)
+        self.identity = self.state.identity(settings, seed, train)
+        if found is not None:
+            self._check(found)
+            found.load(self.state.tensors())
+            self.state.set_tally(found.state["tally"])
+        self.log = Log(directory, found.state["log"] if found else 0, self.history.step) if parallel.main else None
         self.meter = Meter()
         self.history.energy_source = self.meter.source
         self.before = (self.history.seconds, self.history.kwh, self.history.step)
         self.started = self.saved_at = self.read_at = time.perf_counter()
         self.save_cost = self.data_wait = 0.0
         self.read_step, self.read_skipped = self.history.step, self.history.skipped
-        self.read_loss, self.read_objects = self.loss_sum.item(), 0
+        self.read_loss, self.read_objects = self.state.loss_sum.item(), 0
+        self.time_is_up = False
 
     def run(self) -> History:
         history, batches = self.history, iter(())
         self.runtime.prepare()
         self.model.train()
-        if history.stopped == "time" and not self._time_is_up():
+        if history.stopped == "time" and self.parallel.agree(not self._time_is_up())[0]:
             history.stopped = ""
-        with closing(self.log), _signals() as self.asked, own_random_state(self.runtime):
+        with closing(self.log or io.BytesIO()), _signals() as self.asked, own_random_state(self.runtime):
             try:
                 if not history.stopped:
                     self._tell(self._opening())
                     batches = iter(self.train.batches(history.step, self.total))
+                self.interrupted = False
                 while not history.stopped:
                     if self._epoch_is_over():
                         self._end_epoch()
                     else:
                         self._step(batches)
-                    if self.asked.is_set() and not history.stopped:
+                    if self.interrupted and not history.stopped:
                         self._interrupt()
             finally:
                 close(batches)
-            self._keep_best()
+            self.state.finish(history.best is not None)
         return history
 
     def _step(self, batches: Iterator[Batch]) -> None:
@@ -170,41 +172,49 @@ class _Fit:
         waiting = time.perf_counter()
         batch = next(batches)
         self.data_wait += time.perf_counter() - waiting
-        for group in self.optimizer.param_groups:
+        state, parallel = self.state, self.parallel
+        for group in state.optimizer.param_groups:
             group["lr"] = optim.rate(history.step, self.total, settings)
-        seed_torch(rng.key(self.seed, "step", history.step), self.runtime)
+        purpose = f"step/{parallel.data_rank}" if parallel.data_rank else "step"
+        seed_torch(rng.key(self.seed, purpose, history.step), self.runtime)
         random = rng.Rng(self.seed, history.step // self.train.steps_per_epoch)
         try:
-            loss = gradients(self.model, batch, random, settings, self.runtime, self.augment, self.optimizer)
+            loss = gradients(self.model, batch, random, settings, self.runtime, self.augment, state.optimizer, parallel)
         except torch.OutOfMemoryError as error:
             raise GsnnError(
                 f"the memory of {self.runtime.device} is too small for micro-batches of "
                 f"{settings.batch // settings.accumulate} objects: raise [train] accumulate"
             ) from error
-        parameters = [p for p in self.parameters.values() if p.grad is not None]
-        self.norm = nn.utils.get_total_norm([p.grad for p in parameters])
+        parameters = [p for p in state.parameters.values() if p.grad is not None]
+        state.norm = parallel.norm(parameters)
         if settings.clip:
-            nn.utils.clip_grads_with_norm_(parameters, settings.clip, self.norm)
-        bad = ~torch.isfinite(loss + self.norm)
-        optim.step_unless(self.optimizer, bad)
-        self.loss_sum += torch.where(bad, 0.0, loss)
-        self.skipped += bad
-        self.streak = (self.streak + 1) * bad
+            for some in by_mesh(parameters):
+                nn.utils.clip_grads_with_norm_(some, settings.clip, state.norm)
+        bad = ~torch.isfinite(loss + state.norm)
+        optim.step_unless(state.optimizer, bad)
+        state.loss_sum += torch.where(bad, 0.0, loss)
+        state.skipped += bad
+        state.streak = (state.streak + 1) * bad
         history.step += 1
-        if self.average is not None:
-            self.average.update(history.step)
+        if state.average is not None:
+            state.average.update(history.step)
         self.model.after_step(history.step)
         self.read_objects += len(batch["row"])
         now = time.perf_counter()
         if now - self.read_at >= min(max(0.5, 0.002 * (now - self.started)), 10.0):
             self._read()
-        self._save_if_due(settings.checkpoint_seconds)
+        wishes = self.asked.is_set(), self._time_is_up(), self._save_is_due(settings.checkpoint_seconds)
+        self.interrupted, self.time_is_up, due = parallel.agree(*wishes)
+        if due:
+            self._save()
 
     def _read(self) -> None:
         """Look at what the device has summed up since the last look, and tell it."""
         history = self.history
-        loss_sum, skipped, streak, norm = torch.stack([self.loss_sum, self.skipped, self.streak, self.norm]).tolist()
-        rate = self.optimizer.param_groups[0]["lr"]
+        loss_sum, skipped, streak, norm = torch.stack(
+            [self.state.loss_sum, self.state.skipped, self.state.streak, self.state.norm]
+        ).tolist()
+        rate = self.state.optimizer.param_groups[0]["lr"]
         if streak >= MAX_BAD_STEPS:
             raise GsnnError(
                 f"the loss or its gradient was not finite in {int(streak)} steps in a row, from step "
@@ -229,7 +239,7 @@ class _Fit:
             "loss": (loss_sum - self.read_loss) / good if good else math.nan,
             "learning_rate": rate,
             "gradient_norm": norm,
-            "samples_per_s": self.read_objects / seconds,
+            "samples_per_s": self.read_objects * self.parallel.data_ranks / seconds,
             "data_wait": self.data_wait / seconds,
             "seconds_left": left,
             "memory_gb": torch.cuda.max_memory_allocated() / 1e9 if on_gpu else peak_memory_gb(),
@@ -250,7 +260,7 @@ class _Fit:
             "event": "epoch",
             "step": history.step,
             "epoch": self._epoch(),
-            "loss": self.loss_sum.item() / good if good else math.nan,
+            "loss": self.state.loss_sum.item() / good if good else math.nan,
             "skipped": history.skipped,
         }
         if self.valid is not None and not self._validate(event):
@@ -258,27 +268,29 @@ class _Fit:
         self._clock()
         event["seconds"] = history.seconds
         history.epochs.append(event)
-        self.loss_sum.zero_()
+        self.state.loss_sum.zero_()
         self.read_loss = 0.0
         self._tell(event)
         reason = ""
         since_best = len([e for e in history.epochs if e["step"] > (history.best or {"step": 0})["step"]])
         if self.settings.patience and since_best >= self.settings.patience:
             reason = "patience"
-        elif self._time_is_up():
+        elif self.time_is_up:
             reason = "time"
         history.stopped = "finished" if history.step == self.total else reason
         if history.stopped:
             self._tell({"event": "end", "step": history.step, "stopped": history.stopped, "seconds": history.seconds})
+            self._save(wait=True)
+        elif self.parallel.agree(self._save_is_due(0.0))[0]:
             self._save()
-        else:
-            self._save_if_due(0.0)
         self.read_at = time.perf_counter()
 
     def _validate(self, event: dict[str, Any]) -> bool:
         """Add the validation loss to ``event`` and keep the weights if it is the least; False if interrupted."""
-        with self.average.applied() if self.average else nullcontext():
-            terms = evaluate(self.model, self.valid, self.runtime, self.asked.is_set)
+        average, parallel = self.state.average, self.parallel
+        with average.applied() if average else nullcontext():
+            stop = lambda: parallel.agree(self.asked.is_set())[0]  # noqa: E731
+            terms = evaluate(self.model, self.valid, self.runtime, stop, parallel)
             if terms is None:
                 return False
             event["valid_loss"] = sum(terms.values())
@@ -286,71 +298,38 @@ class _Fit:
                 event["valid_terms"] = terms
             if event["valid_loss"] < (self.history.best or {"valid_loss": math.inf})["valid_loss"]:
                 self.history.best = event
-                self.best = {k: v.detach().to("cpu", copy=True) for k, v in self.model.state_dict().items()}
+                self.state.keep()
         return True
 
-    def _keep_best(self) -> None:
-        """Leave the best weights in the model, else the averaged ones, else the last."""
-        if self.best:
-            self.model.load_state_dict(self.best)
-        elif self.average is not None:
-            self.average.write()
-        self.model.eval()
-
-    def _save_if_due(self, every: float) -> None:
+    def _save_is_due(self, every: float) -> bool:
         """Save ``every`` seconds, but spend at most 1% of the time on it (``checkpoint_seconds = 0``: each step)."""
         least = 100 * self.save_cost if self.settings.checkpoint_seconds else 0.0
-        if time.perf_counter() - self.saved_at >= max(every, least):
-            self._save()
+        return time.perf_counter() - self.saved_at >= max(every, least)
 
-    def _save(self) -> None:
+    def _save(self, wait: bool = False) -> None:
+        """Save while the training goes on; ``wait`` until it stands on the disk."""
         start = time.perf_counter()
         self._clock()
-        tally = [self.loss_sum.item(), self.skipped.item(), self.streak.item()]
+        tally = self.state.tally()
         self.history.skipped = int(tally[1])
-        tensors = {f"model/{k}": v for k, v in self.model.state_dict().items()}
-        flat = checkpoint.flatten_optimizer(self.optimizer, self.names)
-        tensors |= {f"optimizer/{k}": v for k, v in flat.items()}
-        tensors |= {f"average/{k}": v for k, v in (self.average.values if self.average else {}).items()}
-        tensors |= {f"best/{k}": v for k, v in self.best.items()}
-        state = {
+        about = {
             "history": asdict(self.history),
             "identity": self.identity,
             "tally": tally,
-            "log": self.log.offset(),
+            "log": self.log.offset() if self.log else 0,
             "torch": torch.__version__,
         }
-        checkpoint.save(self.folder, self.history.step, tensors, state)
+        checkpoint.save(self.folder, self.history.step, self.state.tensors(), about)
         self.saved_at = time.perf_counter()
         self.save_cost = self.saved_at - start
-
-    def _restore(self, found: checkpoint.Checkpoint | None) -> None:
-        self.runtime.place(self.model)
-        if found is not None:
-            self.model.load_state_dict(found.under("model"))
-        self.parameters = optim.trainable(self.model)
-        self.names = {parameter: name for name, parameter in self.parameters.items()}
-        self.optimizer = optim.optimizer(self.model, self.settings)
-        self.average = optim.Average(self.parameters, self.settings.ema) if self.settings.ema else None
-        self.best: dict[str, Tensor] = {}
-        tally = [0.0, 0.0, 0.0]
-        if found is not None:
-            checkpoint.restore_optimizer(self.optimizer, self.names, found.under("optimizer"))
-            if self.average is not None:
-                self.average.load(found.under("average"))
-            self.best, tally = found.under("best"), found.state["tally"]
-        self.loss_sum, self.skipped, self.streak = torch.tensor(tally, device=self.runtime.device).unbind()
-        self.norm = torch.zeros((), device=self.runtime.device)
-        if self.settings.compile:
-            self.model.objective.network.compile()
 
     def _check(self, found: checkpoint.Checkpoint) -> None:
         theirs = found.state["identity"]
         for name, mine in self.identity.items():
             if theirs.get(name) != mine:
-                what = "" if name == "weights" else f" ({theirs.get(name)!r} there, {mine!r} now)"
                 raise GsnnError(
-                    f"the checkpoints in {self.folder} are of a training with another {name}{what}: "
+                    f"the checkpoints in {self.folder} are of a training with another {name} "
+                    f"({theirs.get(name)!r} there, {mine!r} now): "
                     "train in another directory, or delete them to start anew"
                 )
 
@@ -361,21 +340,26 @@ class _Fit:
             recorded = Runtime(**self.history.runtime)
             if self.settings.device in ("auto", recorded.device) and recorded.available():
                 return recorded
+        if not self.parallel.main:
+            return Runtime(**self.parallel.from_main(None))
         worth = self.settings.precision == "auto" and self.total >= PROBE_FROM
         test = probe(self.model, self.train, self.settings, self.augment) if worth else None
-        return resolve(self.settings, test, any(p.ndim == 4 for p in self.model.parameters()))
+        made = resolve(self.settings, test, any(p.ndim == 4 for p in self.model.parameters()))
+        self.parallel.from_main(made.to_dict())
+        return made
 
     def _opening(self) -> dict[str, Any]:
         opening = {"event": "start" if self.resumed is None else "resume", "step": self.history.step}
         return opening | {"steps": self.total, "runtime": self.history.runtime, "damaged": self.damaged}
 
     def _interrupt(self) -> None:
-        self._save()
+        self._save(wait=True)
         raise KeyboardInterrupt
 
     def _tell(self, event: dict[str, Any]) -> None:
-        self.log.write(event)
-        self.report(event)
+        if self.log is not None:
+            self.log.write(event)
+            self.report(event)
 
     def _clock(self) -> None:
         self.history.seconds = self._seconds()
@@ -398,4 +382,4 @@ class _Fit:
     def _epoch_is_over(self) -> bool:
         """Whether a validation is due: the epoch, the steps or the time are at their end."""
         step, last = self.history.step, self._last_epoch()["step"]
-        return step > last and (step % self.train.steps_per_epoch == 0 or step == self.total or self._time_is_up())
+        return step > last and (step % self.train.steps_per_epoch == 0 or step == self.total or self.time_is_up)

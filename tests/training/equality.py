@@ -1,0 +1,140 @@
+"""Trainings of small networks under layouts of several processes: the loss of every step, and the weights at the end."""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from gsnn.data.schema import Column, Schema
+
+BATCH, SIDE = 8, 8
+TRANSFORMER = {
+    "name": "gsnn.models.transformer:Transformer",
+    "width": 32,
+    "layers": 4,
+    "heads": 4,
+    "kv_heads": 4,
+    "patch": 2,
+}
+TASKS: dict[str, dict[str, Any]] = {
+    "classify": {  # class weights: a mean on each process would be wrong
+        "model": {
+            "name": "gsnn.models.transformer:Transformer",
+            "width": 32,
+            "layers": 4,
+            "heads": 4,
+            "kv_heads": 4,
+            "patch": 2,
+        },
+        "objective": {"name": "classify", "class_weights": "balanced"},
+        "target": "kind",
+    },
+    "residual": {
+        "model": {"name": "resnet", "width": 4, "blocks": [1, 1]},
+        "objective": {"name": "classify", "class_weights": "balanced"},
+        "target": "kind",
+    },
+    "next-patch": {"model": {**TRANSFORMER, "causal": True}, "objective": {"name": "next-patch"}, "target": "kind"},
+    "masked-patch": {"model": TRANSFORMER, "objective": {"name": "masked-patch"}, "target": "kind"},
+}
+
+
+def schema(name: str) -> Schema:
+    if name == "image":
+        return Schema.of([Column("image", "image", shape=(2, SIDE, SIDE), dtype="float32")])
+    return Schema.of([Column("kind", "label", classes=("a", "b", "c"), dtype="int64")])
+
+
+def objects(n: int) -> dict[str, torch.Tensor]:
+    random = np.random.default_rng(5)
+    kind = random.choice(3, n, p=(0.7, 0.2, 0.1))
+    image = random.normal(size=(n, 2, SIDE, SIDE)) + kind[:, None, None, None]
+    return {
+        "image": torch.from_numpy(image.astype(np.float32)),
+        "kind": torch.from_numpy(kind.astype(np.int64)),
+        "row": torch.arange(n),
+    }
+
+
+class Steps:
+    """A stream in memory: the share of one process of each batch."""
+
+    def __init__(self, n: int, rank: int = 0, ranks: int = 1, batch: int = BATCH):
+        self.all, self.objects, self.rank, self.ranks, self.batch = objects(n), n, rank, ranks, batch
+        self.steps_per_epoch = -(-n // batch)
+
+    def batches(self, start: int, stop: int):
+        for step in range(start, stop):
+            first = step % self.steps_per_epoch * self.batch
+            mine = slice(first + self.rank, min(first + self.batch, self.objects), self.ranks)
+            yield {name: value[mine] for name, value in self.all.items()}
+
+
+def model(task: str, seed: int = 3):
+    from gsnn.model import Model
+
+    spec = TASKS[task]
+    made = Model(schema("image"), schema("kind"), {**spec, "transforms": {}}, seed=seed)
+    if hasattr(made.objective, "class_weight"):
+        made.objective.class_weight.copy_(torch.tensor([0.5, 1.7, 3.3]))
+    return made
+
+
+def train(task: str, layout: dict[str, Any], folder: Path, steps: int, n: int = 30, **settings: Any) -> list[float]:
+    """The loss of every step; the last batch of each epoch is a short one."""
+    from gsnn.training.parallel import Parallel
+    from gsnn.training.runtime import Runtime
+    from gsnn.training.settings import Layout, Train
+    from gsnn.training.trainer import _Fit
+
+    chosen = Train(
+        batch=BATCH, epochs=1000, max_steps=steps, learning_rate=3e-3, checkpoint_seconds=3600.0,
+        precision="float32", layout=Layout(**layout), **settings,
+    )  # fmt: skip
+    parallel = Parallel(chosen.layout)
+    read, check = (Steps(k, parallel.data_rank, parallel.data_ranks) for k in (n, 14))
+    fit = _Fit(
+        model(task), read, check, chosen, folder, Runtime("cpu", threads=1), 0, None, lambda event: None, parallel
+    )
+    losses, step = [], fit._step
+
+    def watched(batches: Any) -> None:
+        fit.state.loss_sum.zero_()
+        step(batches)
+        losses.append(fit.state.loss_sum.item())
+
+    fit._step = watched
+    fit._save = lambda wait=False: None
+    history = fit.run()
+    return [*losses, *(event["valid_loss"] for event in history.epochs)]
+
+
+def main() -> None:
+    """``python equality.py CASES.json OUT.json``: every (task, layout, settings) of a world, one after the other."""
+    import torch.distributed as dist
+
+    torch.set_num_threads(1)
+    faulthandler.dump_traceback_later(90, exit=True)
+    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    if world > 1:
+        dist.init_process_group("gloo")
+    found = []
+    for task, layout, steps, settings in json.loads(Path(sys.argv[1]).read_text()):
+        folder = Path(sys.argv[2] + f".runs/{len(found)}")
+        found.append(train(task, layout, folder, steps, **settings))
+    if rank == 0:
+        Path(sys.argv[2]).write_text(json.dumps(found))
+    if world > 1:
+        dist.barrier()
+        dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
