@@ -363,6 +363,67 @@ def show(
 
 
 @app.command()
+def plan(
+    study: Annotated[str | None, typer.Argument(metavar="[STUDY]", help="plan this study here, not a machine")] = None,
+    params: Annotated[float | None, typer.Option("--params", help="parameters of a transformer, as in 1e12")] = None,
+    tokens: Annotated[float | None, typer.Option("--tokens", help="tokens to learn from, if not what suits")] = None,
+    devices: Annotated[int, typer.Option("--devices", help="how many of them")] = 1,
+    device: Annotated[str, typer.Option("--device", help="h200, h100, a100, tpu-v5p, laptop, ...")] = "h200",
+    sequence: Annotated[int, typer.Option("--sequence", help="tokens of an object")] = 8192,
+    batch: Annotated[float | None, typer.Option("--batch", help="tokens of a step, at most")] = None,
+    pue: Annotated[float, typer.Option("--pue", help="power usage effectiveness of the site")] = 1.1,
+    restart: Annotated[float, typer.Option("--restart", help="seconds from a failure to the next step")] = 300.0,
+    price: Annotated[float | None, typer.Option("--price", help="dollars a device-hour")] = None,
+    law: Annotated[str, typer.Option("--law", help="replication, or published (Hoffmann et al.)")] = "replication",
+    data: DataPath = None,
+    changes: Set = None,
+    as_json: Json = False,
+) -> None:
+    """The best layout of a network on a machine that need not be here, and its cost; or what a study costs here."""
+    if study is not None:
+        if params is not None or tokens is not None:
+            raise GsnnError("gsnn plan takes a study, or --params and --tokens, but not both")
+        from .scale.show import show_lines, study_lines
+        from .scale.study import plan_study
+
+        found = plan_study(_study(study, changes), data=data, on=device)
+        _print(found) if as_json else show_lines(study_lines(found))
+        return
+    from .scale.plan import Settings, with_price
+    from .scale.plan import plan as best_plan
+    from .scale.show import show
+
+    settings = Settings(sequence, batch, pue, restart, law)
+    made = best_plan(params, tokens, devices, with_price(device, price), settings=settings)
+    _print(made.to_dict()) if as_json else show(made)
+
+
+@app.command()
+def scale(
+    study: StudyName,
+    sizes: Annotated[str, typer.Option("--sizes", help="values of [model] size, or width, as in 8,16,32")],
+    steps: Annotated[str, typer.Option("--steps", help="budgets in steps, as in 50,100,200")],
+    data: DataPath = None,
+    changes: Set = None,
+    seed: Seed = 0,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Train a ladder of sizes for several budgets and fit the scaling law; goes on where it was when typed again."""
+    from .scale.ladder import scale_study
+    from .scale.show import law_lines, show_lines
+
+    budgets = [word.strip() for word in steps.split(",") if word.strip()]
+    if not all(word.isdigit() for word in budgets):
+        raise GsnnError(f"--steps {steps!r} must be whole numbers, as in 50,100,200")
+    found = scale_study(
+        _study(study, changes), [word.strip() for word in sizes.split(",") if word.strip()], [int(w) for w in budgets],
+        data=data, out=out, seed=seed, progress=_progress(),
+    )  # fmt: skip
+    _print(found) if as_json else show_lines(law_lines(found))
+
+
+@app.command()
 def doctor() -> None:
     """Devices, versions, optional parts, what is missing and how to get it."""
     from .doctor import lines

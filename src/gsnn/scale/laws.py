@@ -50,13 +50,11 @@ def best_batch(flops: float) -> float:
     return 0.2920 * flops**0.3271
 
 
-def fit(
-    parameters: Sequence[float], tokens: Sequence[float], losses: Sequence[float], starts: int = 24
-) -> Law:
+def fit(parameters: Sequence[float], tokens: Sequence[float], losses: Sequence[float], starts: int = 24) -> Law:
     """The law through points (N, D, loss): the Huber loss of log(loss), by L-BFGS from the best of a grid of starts.
 
     As Hoffmann et al. 2022, arXiv:2203.15556, section 3.3 and appendix D.3. Raises GsnnError where the points cannot
-    decide: fewer than six, or not at least three sizes and three budgets.
+    decide: fewer than six, or of one size or budget.
     """
     n, d, y = _points(parameters, tokens, losses)
     return _law(_minimise(n, d, y, _grid(n, d, y, starts)))
@@ -115,7 +113,15 @@ def _grid(n: ndarray, d: ndarray, y: ndarray, keep: int) -> Float[ndarray, "star
             for e in (low - 3, low - 1, low - 0.3, low - 0.05):
                 for share_a in shares:
                     for share_b in shares:
-                        grid.append((y.mean() + share_a + alpha * n.mean(), y.mean() + share_b + beta * d.mean(), e, alpha, beta))
+                        grid.append(
+                            (
+                                y.mean() + share_a + alpha * n.mean(),
+                                y.mean() + share_b + beta * d.mean(),
+                                e,
+                                alpha,
+                                beta,
+                            )
+                        )
     grid = np.array(grid)
     return grid[np.argsort([_objective(one, n, d, y)[0] for one in grid], kind="stable")[:keep]]
 
@@ -148,7 +154,14 @@ def _minimise(n: ndarray, d: ndarray, y: ndarray, starts: ndarray) -> Float[ndar
     best, least = None, np.inf
     for start in starts:
         x = start - np.array([start[3] * cn, start[4] * cd, 0, 0, 0])
-        found = minimize(centred, x, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 2000, "ftol": 1e-14, "gtol": 1e-10})
+        found = minimize(
+            centred,
+            x,
+            jac=True,
+            method="L-BFGS-B",
+            bounds=bounds,
+            options={"maxiter": 2000, "ftol": 1e-14, "gtol": 1e-10},
+        )
         if found.fun < least:
             best, least = found.x, found.fun
     return best + np.array([best[3] * cn, best[4] * cd, 0, 0, 0])

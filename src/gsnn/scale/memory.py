@@ -44,16 +44,29 @@ def sharded(layout: Layout) -> bool:
     return layout.replicate * shards(layout) > 1 and layout.processes != layout.replicate
 
 
-def held(shape: Shape, layout: Layout) -> tuple[float, int]:
-    """(blocks, ends) on the fullest rank: the first stages of a pipeline hold one block more, and an end."""
-    return -(-shape.layers // layout.pipeline), 1
+def held(shape: Shape, layout: Layout, stage: int | None = None) -> tuple[int, int]:
+    """(blocks, parameters before and behind the blocks) of a rank in the pipeline; None means the fullest.
+
+    Blocks are dealt out evenly, the first ranks holding one more where they must. V-shaped schedules end where they
+    begin: rank 0 holds both ends.
+    """
+    p, n = layout.pipeline, shards(layout)
+    if p == 1:
+        return shape.layers, shape.end_parameters(n)
+    turns = layout.schedule in ("zbv-zero-bubble", "dualpipe-v")
+    if stage is None:
+        either = max(shape.end_parameters(n, last=False), shape.end_parameters(n, first=False))
+        return -(-shape.layers // p), shape.end_parameters(n) if turns else either
+    blocks = shape.layers // p + (stage < shape.layers % p)
+    return blocks, shape.end_parameters(n, stage == 0, stage == (0 if turns else p - 1))
 
 
 def in_flight(layout: Layout) -> float:
     """Micro-batches whose activations the fullest rank keeps, in units of all of its blocks.
 
     Without a pipeline one. 1F1B keeps min(m, p); GPipe and looped BFS all; interleaved with v stages a rank p [1 + (p -
-    1) / (p v)] (Korthikanti et al. 2022, arXiv:2205.05198); the V-shaped schedules p (Qi et al. 2024, arXiv:2401.10241).
+    1) / (p v)] (Korthikanti et al. 2022, arXiv:2205.05198); the V-shaped schedules p (Qi et al. 2024,
+    arXiv:2401.10241).
     """
     p, m, v = layout.pipeline, layout.microbatches, VIRTUAL[layout.schedule]
     if p == 1:
@@ -76,10 +89,9 @@ def memory(
     ``unsharded``: the ends and two gathered blocks, and one block of gradients, in the computing precision; where a
     batch has several pieces the gradients stay whole until the last (float32), and in a pipeline the parameters too.
     """
-    n, blocks_ends = shards(layout), held(shape, layout)
-    blocks, ends = blocks_ends
+    n = shards(layout)
+    blocks, end = held(shape, layout)
     block = shape.block_parameters(layout.tensor, n)
-    end = shape.end_parameters(n) * ends
     own = (blocks * block + end) / n
     tokens = micro_batch * sequence / layout.context
     each = activation(shape, tokens, bytes_each=bytes_each, tensor=layout.tensor, recompute=layout.recompute)

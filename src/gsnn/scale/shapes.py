@@ -1,4 +1,4 @@
-"""What a transformer's sizes mean in numbers: parameters, FLOPs a token, bytes kept for the backward pass; and a U-Net's."""
+"""What a transformer's sizes mean: parameters, FLOPs a token, bytes kept for the backward pass; and a U-Net's bytes."""
 
 from __future__ import annotations
 
@@ -42,17 +42,21 @@ class Shape:
         attention = {"query": (h // t, h), "key": (kv // t, h), "value": (kv // t, h), "out": (h, h // t)}
         return norms | attention | {"gate": (f // t, h), "up": (f // t, h), "down": (h, f // t)}
 
-    def ends(self) -> dict[str, tuple[int, ...]]:
+    def ends(self) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]:
         """The parameters before and behind the blocks, which tensor ranks do not divide."""
-        n = self.vocabulary or self.patch
-        return {"embed": (n, self.width) if self.vocabulary else (self.width, n), "norm": (self.width,), "read": (n, self.width)}
+        h, n = self.width, self.vocabulary or self.patch
+        if self.vocabulary:
+            return {"embed": (n, h)}, {"norm": (h,), "head": (n, h)}
+        return {"linear": (h, n), "modality": (1, h)}, {"norm": (h,), "head": (n, h), "bias": (n,)}
 
     def block_parameters(self, tensor: int = 1, shards: int = 1) -> int:
         """Of one block on a tensor rank; rows are padded to whole ``shards``, as fully_shard does."""
         return _count(self, tensor, shards)[0]
 
-    def end_parameters(self, shards: int = 1) -> int:
-        return _count(self, 1, shards)[1]
+    def end_parameters(self, shards: int = 1, first: bool = True, last: bool = True) -> int:
+        """Of what stands before the blocks (``first``) and behind them (``last``)."""
+        _, before, behind = _count(self, 1, shards)
+        return before * first + behind * last
 
     @property
     def parameters(self) -> int:
@@ -68,11 +72,12 @@ class Shape:
 
 
 @lru_cache(1 << 14)
-def _count(shape: Shape, tensor: int, shards: int) -> tuple[int, int]:
+def _count(shape: Shape, tensor: int, shards: int) -> tuple[int, int, int]:
     def padded(shapes: dict[str, tuple[int, ...]]) -> int:
         return sum(-(-s[0] // shards) * shards * math.prod(s[1:]) for s in shapes.values())
 
-    return padded(shape.block(tensor)), padded(shape.ends())
+    before, behind = shape.ends()
+    return padded(shape.block(tensor)), padded(before), padded(behind)
 
 
 def shape_for(parameters: float, patch: int = 256) -> Shape:
@@ -98,20 +103,23 @@ def shape_for(parameters: float, patch: int = 256) -> Shape:
 # ---------------------------------------------------------------------- bytes kept for the backward pass
 
 
-def activation(
-    shape: Shape, tokens: float, *, bytes_each: int = 2, tensor: int = 1, recompute: bool = False
-) -> float:
+def activation(shape: Shape, tokens: float, *, bytes_each: int = 2, tensor: int = 1, recompute: bool = False) -> float:
     """Bytes that one block keeps for ``tokens`` tokens on a rank (already divided by the context degree).
 
-    Kept: block input, both norms' outputs (gathered whole where tensor ranks share the sequence), query and key before
-    and after their norms, value, attention's output and its log-sum (float32), the input of the second norm, gate, up,
-    silu(gate), their product. With ``recompute`` the block's input alone.
+    In float32 (``bytes_each`` 4), as the CPU computes it: of both norms the input, its normalised self and the output,
+    which the matrices keep; query and key as they come, normalised and turned; value; attention's output twice; gate,
+    up, silu(gate) and their product. In bfloat16 on an accelerator, whose norms are fused: the tokens themselves stay
+    float32, and every matrix keeps its own bfloat16 copy of its input. Both keep attention's log-sum and the norms'
+    scales in float32. Tensor ranks share the tokens of norms and the heads; what the matrices read is whole on each
+    rank. With ``recompute`` only the block's input is kept.
     """
-    h, kv, f = shape.width, shape.kv_width, shape.hidden
+    h, kv, f, t = shape.width, shape.kv_width, shape.hidden, tensor
     if recompute:
-        return tokens * bytes_each * h / tensor
-    divided = 5 * h + 3 * kv + 4 * f  # input, query twice, output, second input; key twice, value; feed-forward
-    return tokens * (bytes_each * (divided / tensor + 2 * h) + 4 * shape.heads / tensor)
+        return tokens * 4 * h / t
+    small = 4 * (2 + 2 * shape.heads + shape.kv_heads) / t
+    if bytes_each == 4:
+        return tokens * (4 * ((9 * h + 4 * kv + 4 * f) / t + 2 * h) + small)
+    return tokens * ((8 * h + 2 * (3 * h + 3 * kv + 4 * f)) / t + 2 * 5 * h + small)
 
 
 def korthikanti(sequence: int, batch: int, width: int, heads: int, tensor: int = 1, how: str = "none") -> float:
@@ -126,7 +134,13 @@ def korthikanti(sequence: int, batch: int, width: int, heads: int, tensor: int =
 
 
 def unet_activation(
-    extent: Sequence[int], channels: int, levels: int, *, batch: int = 1, convolutions: int = 4, kept: float = 2.5,
+    extent: Sequence[int],
+    channels: int,
+    levels: int,
+    *,
+    batch: int = 1,
+    convolutions: int = 4,
+    kept: float = 2.5,
     bytes_each: int = 2,
 ) -> float:
     """Bytes that a U-Net on a field keeps: the sum over levels of convolutions x kept x b C_l V_l B.
@@ -142,7 +156,9 @@ def unet_activation(
     return total
 
 
-def halo(extent: Sequence[int], splits: Sequence[int], channels: int, kernel: int, batch: int = 1, bytes_each: int = 2) -> float:
+def halo(
+    extent: Sequence[int], splits: Sequence[int], channels: int, kernel: int, batch: int = 1, bytes_each: int = 2
+) -> float:
     """Bytes a rank sends for the borders of one convolution, forward and backward: 2 x 2 b C floor(k/2) area B."""
     local = [side // n for side, n in zip(extent, splits)]
     areas = (math.prod(local) // side for side, n in zip(local, splits) if n > 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .memory import VIRTUAL, Layout, sharded, shards
+from .memory import VIRTUAL, Layout, held, sharded, shards
 from .shapes import Shape
 
 SENT = {  # of a tensor, whole over n ranks, a rank sends (ring algorithms)
@@ -43,14 +43,14 @@ def collectives(
     - tensor, sequence parallel (Korthikanti et al. 2022, arXiv:2205.05198): two all-gathers and two reduce-scatters
       forward and as many backward, 8 b s h B (t - 1) / t a block; recomputing stops before the last reduce-scatter.
     - context: Ulysses (Jacobs et al. 2023, arXiv:2309.14509): all-to-alls of query, key, value and output, both ways;
-      ring (Liu et al. 2023, arXiv:2310.01889): keys and values go round forward, with their gradients backward.
+      ring (Liu et al. 2023, arXiv:2310.01889): keys and values go c - 1 times on forward; backward again, in float32,
+      and their gradients all c times, back to where they belong.
     - pipeline: a tensor of the block's width each way over every boundary and piece.
     """
     p, t, c, m, n = layout.pipeline, layout.tensor, layout.context, layout.microbatches, shards(layout)
-    blocks = -(-shape.layers // p)
-    first = stage == 0 or p == 1
-    last = stage == p - 1 or p == 1
-    ends = shape.end_parameters(n) if p == 1 else (shape.end_parameters(n) / 2 if first or last else 0)
+    blocks, ends = held(shape, layout, stage)
+    if p > 1 and stage is None:
+        ends = 0
     block = shape.block_parameters(t, n)
     tokens = micro_batch * sequence / c
     found = []
@@ -69,14 +69,18 @@ def collectives(
     else:
         add("replicate", "all-reduce", 4.0 * (blocks * block + ends), layout.replicate, 1)
     tensor_bytes = bytes_each * tokens * shape.width
+    ends_here = 2 if p == 1 else (stage == 0) + (stage == p - 1)  # into the first block's gradient, out of the last
+    add("tensor", "all-gather", tensor_bytes, t, m * ends_here)
     add("tensor", "all-gather", tensor_bytes, t, blocks * m * (6 if layout.recompute else 4))
     add("tensor", "reduce-scatter", tensor_bytes, t, blocks * m * (5 if layout.recompute else 4))
     if layout.attention == "ulysses":
         size = bytes_each * tokens * (2 * shape.width + 2 * shape.kv_width) / t
         add("context", "all-to-all", size, c, blocks * m * (3 if layout.recompute else 2))
     else:
-        rounds = 2 * (c - 1) * (2 if layout.recompute else 1) + 4 * (c - 1)
-        add("context", "send", bytes_each * tokens * shape.kv_width / t, c, blocks * m * rounds)
+        size = 2 * tokens * shape.kv_width / t  # values of the keys and values of a slice
+        add("context", "send", bytes_each * size, c, blocks * m * (c - 1) * (2 if layout.recompute else 1))
+        add("context", "send", 4.0 * size, c, blocks * m * (c - 1))
+        add("context", "send", 4.0 * size, c, blocks * m * c)
     if p > 1:
         v = VIRTUAL[layout.schedule]
         sends = 2 * v if stage is None else _sends(p, v, stage, layout.schedule)

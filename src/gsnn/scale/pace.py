@@ -1,0 +1,111 @@
+"""How long a step of a layout takes: compute, what of the communication cannot hide behind it, and the bubble."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .devices import Device
+from .memory import VIRTUAL, Layout, held, memory
+from .shapes import Shape, activation
+from .traffic import collectives
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds of one step, by what they are spent on; ``bytes`` sent a rank, ``memory`` held, by kind."""
+
+    compute: float
+    exposed: dict[str, float]
+    bubble: float
+    update: float
+    bytes: dict[str, float]
+    memory: dict[str, float]
+
+    @property
+    def seconds(self) -> float:
+        return self.compute + sum(self.exposed.values()) + self.bubble + self.update
+
+
+def bubble(layout: Layout) -> float:
+    """Idle time of a pipeline as a share of its compute.
+
+    (p - 1) / m for GPipe and 1F1B, over v where a rank holds v stages (Narayanan et al. 2021, arXiv:2104.04473). The
+    zero-bubble schedules by their H1 form, (p - 1)(F + B - W) with F = B = W: a third (Qi et al. 2024,
+    arXiv:2401.10241).
+    """
+    idle = (layout.pipeline - 1) / layout.microbatches
+    if "zero-bubble" in layout.schedule or layout.schedule == "dualpipe-v":
+        return idle / 3
+    return idle / VIRTUAL[layout.schedule]
+
+
+def inner(layout: Layout) -> dict[str, tuple[int, int]]:
+    """Dimension -> (devices that its neighbours are apart, ranks in it): tensor innermost, pipeline outermost."""
+    t, c, s, r = layout.tensor, layout.context, layout.shard, layout.replicate
+    return {
+        "tensor": (1, t),
+        "context": (t, c),
+        "shard": (t, c * s),  # fully_shard works over shard x context
+        "replicate": (t * c * s, r),
+        "pipeline": (t * c * s * r, layout.pipeline),
+    }
+
+
+def compute_seconds(shape: Shape, layout: Layout, micro_batch: int, sequence: int, device: Device) -> float:
+    """Of a step without a bubble: matrix products at the sustained rate, and what memory traffic adds to them.
+
+    Recomputing costs a third forward pass, 4/3. Every kept byte is written and read once, and weights are read three
+    times a piece.
+    """
+    m = layout.microbatches
+    tokens = m * micro_batch * sequence / layout.context
+    flops = shape.flops(sequence) * tokens / layout.tensor / layout.pipeline * (4 / 3 if layout.recompute else 1)
+    blocks = held(shape, layout)[0]
+    width = device.bytes_each
+    kept = activation(shape, micro_batch * sequence / layout.context, bytes_each=width, tensor=layout.tensor)
+    moved = blocks * m * (2 * kept + 3 * width * shape.block_parameters(layout.tensor))
+    return flops / (device.peak * device.sustained) + moved / device.bandwidth
+
+
+def pace(
+    shape: Shape,
+    layout: Layout,
+    micro_batch: int,
+    sequence: int,
+    device: Device,
+    held_bytes: dict[str, float] | None = None,
+) -> Pace:
+    """One step of a layout on devices.
+
+    Tensor and context traffic waits in line with the products. Gathering and reducing shards hides behind compute:
+    all of it, or one piece of it in a pipeline; replicas' all-reduce behind the last piece's backward pass; a
+    pipeline's sends behind half of the compute. Each hop between nodes costs the device's latency; all-reduces are
+    trees and the rest rings. Stragglers are not modelled.
+    """
+    compute = compute_seconds(shape, layout, micro_batch, sequence, device)
+    seconds = dict.fromkeys(("tensor", "context", "shard", "replicate", "pipeline"), 0.0)
+    sent = dict(seconds)
+    apart = inner(layout)
+    for one in collectives(shape, layout, micro_batch, sequence, bytes_each=device.bytes_each):
+        rate, hops = device.link(*apart[one.dimension])
+        steps = 2 * hops.bit_length() if one.kind == "all-reduce" else 1 if one.kind == "send" else hops
+        sent[one.dimension] += one.sent
+        seconds[one.dimension] += one.sent / rate + one.count * steps * device.latency
+    m, p = layout.microbatches, layout.pipeline
+    window = compute / m if p > 1 else compute
+    exposed = {
+        "tensor": seconds["tensor"],
+        "context": seconds["context"],
+        "shard": max(0.0, seconds["shard"] - window),
+        "replicate": max(0.0, seconds["replicate"] - 2 / 3 * compute / m),
+        "pipeline": max(0.0, seconds["pipeline"] - compute / 2),
+    }
+    held_bytes = held_bytes or memory(shape, layout, micro_batch, sequence, bytes_each=device.bytes_each)
+    update = 2 * (held_bytes["parameters"] + held_bytes["gradients"] + held_bytes["optimizer"]) / device.bandwidth
+    busy = compute + exposed["tensor"]
+    return Pace(compute, exposed, busy * bubble(layout) if p > 1 else 0.0, update, sent, held_bytes)
+
+
+def in_one_step(layout: Layout, micro_batch: int, sequence: int) -> int:
+    """Tokens of a step."""
+    return layout.replicate * layout.shard * layout.microbatches * micro_batch * sequence
