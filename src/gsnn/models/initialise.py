@@ -91,6 +91,9 @@ def _local(parameter: Tensor) -> tuple[Tensor, list[Int64[Tensor, " n"]]]:
         if placement.is_partial():
             raise GsnnError("a parameter whose values are parts of a sum cannot be initialised; shard or replicate it")
         if not placement.is_replicate():  # in turn, so that a strided shard (FSDP over tensor parallel) is exact
-            parts, _ = placement._split_tensor(places[placement.dim], mesh.size(axis), with_padding=False)
-            places[placement.dim] = parts[coordinate]
+            along = [1] * parameter.ndim
+            along[placement.dim] = -1
+            whole = places[placement.dim].view(along)
+            parts, _ = placement._split_tensor(whole, mesh.size(axis), with_padding=False)
+            places[placement.dim] = parts[coordinate].flatten()
     return parameter.to_local(), places
