@@ -89,9 +89,9 @@ def test_a_run_is_used_from_any_folder(home, tmp_path, monkeypatch, no_figures):
     done = run(Study.load(home / "my.toml"))
     assert done.study.digest == Study.load(home / "my.toml").digest
     assert done.study.data.source == str(home / "sky.survey")
-    path = done.path.absolute()
+    path, metrics = done.path.absolute(), done.answer["metrics"]
     monkeypatch.chdir("/")
-    assert Run(path).evaluate()["metrics"] == done.answer["metrics"]
+    assert Run(path).evaluate()["metrics"] == metrics
 
 
 def test_a_run_of_a_study_made_in_python_too(home, monkeypatch, no_figures):
@@ -157,7 +157,7 @@ def lines_of(error):
         ('target = "kind"', 'target = "kind"\nwhere = "gg < 3"', "where", "cannot filter by 'gg < 3'"),
         ('target = "kind"', 'target = "kind"\nwhere = "g < 3"', "where", "no object fulfils"),
         ('target = "kind"', 'target = "kind"\nderive.x = "gg - r"', "x", "cannot compute x = 'gg - r'"),
-        ('target = "kind"', 'target = "kind"\nclasses.nova = "new"', "nova", "names 'nova', which column 'kind'"),
+        ('target = "kind"', 'target = "kind"\nclasses.nova = "new"', "classes", "names 'nova', which column 'kind'"),
     ],
 )
 def test_a_mistake_that_the_data_show_is_pointed_at(home, use, old, new, under, message):

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import tomli_w
 
+from .data.stores import absolute, is_remote
 from .errors import ConfigError, GsnnError, on_disk
 from .origin import FILES, anchored
 from .progress import Clock, Progress, default
@@ -83,6 +84,8 @@ class Run:
 
         kept = self.path / "survey"
         named = self.resolved.get("data") or self.study.data.source
+        if not kept.is_dir() and isinstance(named, str) and is_remote(named):
+            return ground(self.study, Survey.open(named))
         places = [kept] + [Path(named)] * (isinstance(named, str) and Path(named).is_absolute())
         found = next((place for place in places if place.is_dir()), None)
         if found is None:
@@ -172,11 +175,11 @@ def place(study: Study, data: Any, out: str | Path | None, seed: int, seeds: int
     """The run's folder, made or found again, with study.toml in it."""
     where = None
     if isinstance(data, (str, Path)):
-        where = str(Path(data).resolve())
+        where = absolute(data)
     elif isinstance(data, (list, tuple)) and all(isinstance(d, (str, Path)) for d in data):
-        where = [str(Path(d).resolve()) for d in data]
+        where = [absolute(d) for d in data]
     elif data is not None:
-        where = str(Path(data.path).resolve()) if hasattr(data, "path") else f"a table in memory, {_fingerprint(data)}"
+        where = absolute(data.path) if hasattr(data, "path") else f"a table in memory, {_fingerprint(data)}"
     identity = json.dumps([study.digest, where, seed])
     digest = hashlib.blake2b(identity.encode(), digest_size=4).hexdigest()
     folder = Path(out) if out is not None else Path("runs") / f"{study.name}-{digest}"
@@ -195,17 +198,24 @@ def place(study: Study, data: Any, out: str | Path | None, seed: int, seeds: int
                 f"{folder} holds another run ({_changed(path, table, old, resolved)}); choose another --out, "
                 "or remove that folder"
             )
+        if tomllib.loads(path.read_text())["data"]["source"] != table["data"]["source"]:
+            _store(folder, {**table, "resolved": old})  # the data have moved with their study
         return folder, old
     if folder.exists() and any(folder.iterdir()):
         raise GsnnError(f"{folder} is not empty and holds no run; choose another --out")
+    _store(folder, {**table, "resolved": resolved})
+    return folder, resolved
+
+
+def _store(folder: Path, table: dict[str, Any]) -> None:
+    """Write study.toml whole."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         partial = folder / ".study.toml.partial"
-        partial.write_text(tomli_w.dumps({**table, "resolved": resolved}))
-        partial.rename(path)
+        partial.write_text(tomli_w.dumps(table))
+        partial.rename(folder / "study.toml")
     except OSError as error:
         raise GsnnError(f"cannot write the run {folder}: {error.strerror}; choose another --out") from error
-    return folder, resolved
 
 
 def _elsewhere(path: Path, source: Any) -> bool:

@@ -46,7 +46,11 @@ def audit(
         "quarantined": sum(reasons.values()),
         "quarantine_reasons": dict(reasons.most_common(20)),
         "split": split.to_dict(),
-        "leakage": {"passed": not leaks, "detail": detail},
+        "leakage": {
+            "passed": not leaks,
+            "detail": detail,
+            "checks": list(dict.fromkeys(f["check"] for f in leaks)),
+        },
     }
 
 

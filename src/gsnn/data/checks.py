@@ -214,9 +214,8 @@ def leaking_names(s: Sample) -> list[Finding]:
     suspect = [n for n in s.inputs if _SUSPECT.fullmatch(n) or any(len(t) > 3 and t in n and t != n for t in s.targets)]
     out = []
     if betraying:
-        out.append(
-            finding("leaking names", "fail", f"derived from the verdict itself: {_listed(betraying)}; leave it out")
-        )
+        named, them = ", ".join(betraying), "them" if len(betraying) > 1 else "it"
+        out.append(finding("leaking names", "fail", f"derived from the verdict itself: {named}; leave {them} out"))
     suspect = [name for name in suspect if name not in betraying and name not in s.targets]
     if suspect:
         out.append(finding("leaking names", "warn", f"may be derived from the target, by its name: {_listed(suspect)}"))
@@ -256,7 +255,9 @@ def sentinels(s: Sample) -> list[Finding]:
             numbers += [value for value in np.unique(far).tolist() if value not in numbers]
     if not found:
         return [finding("sentinel values", "ok", "no number stands for a missing value")]
-    text = f"far outside the rest, so perhaps missing values in disguise: {_listed(found)}; if they are, read them so, by "
+    text = (
+        f"far outside the rest, so perhaps missing values in disguise: {_listed(found)}; if they are, read them so, by "
+    )
     numbers = ", ".join(f"{value:g}" for value in numbers[:4])
     return [finding("sentinel values", "warn", f"{text}missing = [{numbers}] in the source, or gsnn ingest --missing")]
 

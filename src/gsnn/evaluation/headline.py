@@ -56,7 +56,25 @@ def headline(
     """The answer in a sentence, beside the best baseline. Parity is called parity, and a loss a loss.
 
     ``target`` names the quantity where the metric does not (RMSE of log_mass); ``objects`` are galaxies, stars, ...
+    A check in ``judged["controls"]`` that failed is told in the same sentence.
     """
+    return _measured(judged, target, metric, objects) + doubt(judged.get("controls", {}))
+
+
+def doubt(controls: Mapping[str, Any]) -> str:
+    """What the checks that failed add to the answer; nothing where none did."""
+    leakage, permuted = (controls.get(name) or {} for name in ("leakage", "permuted"))
+    failed = []
+    if leakage.get("passed") is False:
+        checks = ", ".join(leakage.get("checks", ()))
+        failed.append("the leakage check fails" + (f" ({checks})" if checks else ""))
+    if permuted.get("passed") is False:
+        failed.append("a network trained on shuffled labels does better than chance")
+    return f"; do not trust it: {' and '.join(failed)}" if failed else ""
+
+
+def _measured(judged: Mapping[str, Any], target: Column | None, metric: str | None, objects: str) -> str:
+    """The number, its interval, and the best baseline beside it."""
     metric = metric or judged["headline_metric"]
     entry, n = judged["metrics"][metric], judged["n"]
     name = LABELS.get(metric) or _of_class(metric)

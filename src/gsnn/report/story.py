@@ -70,6 +70,11 @@ def _control(answer: dict[str, Any]) -> dict[str, str]:
         f"Trained on shuffled labels it reaches {plain(control.get('metric', 'score'))} {measured(control, unit)}"
     )
     sentence += f", chance is {measured(control['chance'], unit)}." if control.get("chance") is not None else "."
+    if control.get("passed") and control.get("constant"):
+        always = "It gives every object the same answer"
+        return _badge(
+            "Control", "warn", f"{sentence} {always}, so it could not have shown a small leak: weak evidence."
+        )
     if control.get("passed"):
         return _badge("Control", "ok", sentence + " So the score comes from the data.")
     return _badge("Control", "fail", sentence + " Above chance on shuffled labels: something leaks.")
