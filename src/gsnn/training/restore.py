@@ -1,0 +1,134 @@
+"""Reading checkpoints: the newest intact one, into tensors of any layout. See ``sharded`` for how they are written."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from ..errors import GsnnError
+from . import storage
+from .pieces import boxes, describe, differences, key_of, local, overlap
+from .storage import MANIFEST, SCHEMA, SUMS, Damaged
+from .together import gather, place
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One intact checkpoint. ``index``: tensor name -> its dtype, shape and chunks ([begins, shape, file])."""
+
+    path: Path
+    step: int
+    state: dict[str, Any]
+    index: dict[str, Any] = field(repr=False)
+    group: Any = field(default=None, repr=False)
+
+    def load(self, into: dict[str, Tensor]) -> None:
+        """Fill plain and distributed tensors in place, all processes together, whatever layout it was written under.
+
+        Raises GsnnError where names, shapes or types are others than were saved (over all processes taken together),
+        or where the files cannot be read any more.
+        """
+        held = gather(describe(into), self.group)
+        if strange := differences(held, self.index):
+            raise GsnnError(
+                f"the checkpoint {self.path} is of another network or optimiser ({strange}): "
+                "train in another directory, or delete the checkpoints there to start anew"
+            )
+        problem = ""
+        try:
+            self._fill(into)
+        except (OSError, SafetensorError) as error:
+            problem = f"the checkpoint {self.path} cannot be read any more ({error}): run the same line again"
+        if problem := next(filter(None, gather(problem, self.group)), ""):
+            raise GsnnError(problem)
+
+    def read(self, name: str) -> Tensor:
+        """One whole tensor, on the CPU, by this process alone."""
+        entry = self.index[name]
+        value = torch.empty(entry["shape"], dtype=storage.DTYPES[entry["dtype"]])
+        self._fill({name: value})
+        return value
+
+    @torch.no_grad()
+    def _fill(self, into: dict[str, Tensor]) -> None:
+        with ExitStack() as stack:
+            files: dict[int, Any] = {}
+            for name, tensor in into.items():
+                entry, value = self.index[name], local(tensor)
+                for here in boxes(tensor):
+                    for begins, shape, number in entry["chunks"]:
+                        there = (tuple(begins), tuple(shape))
+                        shared = overlap(here, there)
+                        if shared is None:
+                            continue
+                        if number not in files:
+                            path = self.path / storage.file_name(number)
+                            files[number] = stack.enter_context(safe_open(path, "pt"))
+                        file, key = files[number], key_of(name, there, entry["shape"])
+                        value[shared[0]].copy_(file.get_slice(key)[shared[1]] if shape else file.get_tensor(key))
+
+
+def latest(
+    directory: Path, damaged: list[str] | None = None, group: dist.ProcessGroup | None = None
+) -> Checkpoint | None:
+    """The newest intact checkpoint, the same on all processes, which share the work of checking the digests.
+
+    Why newer ones were passed over is appended to ``damaged``.
+    """
+    names = [path.name for _, path in reversed(storage.steps(Path(directory)))]
+    for name in gather(names, group)[0]:
+        found, why = None, ""
+        try:
+            found = _read(Path(directory) / name, group)
+        except Damaged as reason:
+            why = str(reason)
+        except OSError as error:
+            why = f"{Path(error.filename or name).name} cannot be read ({error.strerror})"
+        why = next(filter(None, gather(why, group)), "")
+        if not why:
+            return found
+        if damaged is not None:
+            damaged.append(f"{name}: {why}")
+    return None
+
+
+def load(
+    directory: Path,
+    like: dict[str, Tensor],
+    damaged: list[str] | None = None,
+    group: dist.ProcessGroup | None = None,
+) -> tuple[int, dict[str, Any]] | None:
+    """Fill ``like`` in place from the newest intact checkpoint: its step and its state, or None where there is none."""
+    found = latest(directory, damaged, group)
+    if found is None:
+        return None
+    found.load(like)
+    return found.step, found.state
+
+
+def _read(path: Path, group: dist.ProcessGroup | None) -> Checkpoint:
+    """The manifest of a checkpoint, and the digests of this process's share of the files."""
+    rank, world = place(group)
+    sums = storage.read_sums(path)
+    for name in sorted(sums)[rank::world]:
+        storage.verify(path / name, sums[name])
+    try:
+        document = json.loads((path / MANIFEST).read_bytes())
+        files = {storage.file_name(number) for number in range(document["files"])}
+        found = Checkpoint(path, document["step"], document["state"], document["tensors"], group)
+        schema = document["schema"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise Damaged(f"{MANIFEST} cannot be understood ({error})") from error
+    if schema != SCHEMA or not path.name.startswith(f"step-{found.step:08d}"):
+        raise Damaged(f"it is of schema {schema}, step {found.step}")
+    if missing := sorted({MANIFEST, *files} - sums.keys()):
+        raise Damaged(f"{SUMS} lacks {missing[0]}")
+    return found
