@@ -45,7 +45,7 @@ class MaskedPatch(Patches):
         self.network.add_mask()
 
     def prepare(self, batch: Batch, rng: Rng) -> Batch:
-        place = rng.uniform("mask", batch["row"], self.network.tokens).argsort(1, stable=True).argsort(1)
+        place = rng.uniform("mask", batch["row"], self.network.tokens).argsort(dim=1, stable=True).argsort(dim=1)
         return {**batch, MASK: place < self.masked}
 
     def mask(self, batch: Batch) -> Bool[Tensor, "object token"]:

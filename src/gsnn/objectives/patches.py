@@ -85,7 +85,7 @@ class Patches(Objective):
 
     def sums(
         self,
-        out: Float[Tensor, "object token value"],
+        out: Float[Tensor, "object held value"],
         truth: Float[Tensor, "object token value"],
         share: Float[Tensor, "token value"],
         counts: Float[Tensor, "object token"],
