@@ -130,7 +130,7 @@ def test_the_way_of_a_beginner(gsnn, table_csv, tmp_path):
     few = ["--set", "train.epochs=1", "--set", "evaluate.baselines=['prior']", "--set", "evaluate.control=false"]
     status, out, err = gsnn("run", "mine.toml", *few, "--out", "answer")
     assert status == 0
-    assert "Which kind has this object?" in out
+    assert "What is the kind of this object?" in out
     assert "report: answer/report.html" in out
     assert [line[0] for line in err.splitlines() if re.match(r"\d ", line)] == ["1", "2", "3", "4", "5"]
     status, out, _ = gsnn("predict", "answer", table_csv, "--out", "found.parquet")

@@ -1,6 +1,8 @@
 """A study to start from is a study: every built-in one as a commented copy, and what is inferred from data."""
 
+import json
 import tomllib
+from pathlib import Path
 
 import numpy as np
 import pandas
@@ -8,8 +10,10 @@ import pytest
 from tiny import TABLE, pictures, table
 
 from gsnn.check import check_study
+from gsnn.data.survey import Survey
 from gsnn.errors import GsnnError
 from gsnn.new import HEADINGS, copy_study, infer_study
+from gsnn.steps.data import source_for
 from gsnn.study import Study, built_in
 
 
@@ -59,7 +63,8 @@ def test_a_study_of_a_file_is_inferred_and_works(table_csv, target, objective, b
     study = Study.from_dict(tomllib.loads(text))
     assert study.objective["name"] == objective
     assert target not in study.data.inputs
-    assert set(study.data.inputs) == {"g", "r", "i", "redshift"} - {target}
+    assert set(study.data.inputs) == {"g_r", "r_i", "g", "r", "i", "redshift"} - {target}
+    assert study.question == f"What is the {target} of this object?"
     assert baseline in study.evaluate.baselines
     assert study.evaluate.control
     for section, heading in HEADINGS.items():
@@ -85,15 +90,109 @@ def test_whole_numbers_of_few_values_are_classes(tmp_path):
     assert "# 3 classes" in text
 
 
-def test_identifiers_are_no_inputs(tmp_path):
-    values = {**table(60), "plate": np.arange(60), "specobj_id": np.arange(60) + 10**9}
-    pandas.DataFrame(values).to_csv(tmp_path / "a.csv", index=False)
-    assert set(tomllib.loads(infer_study(str(tmp_path / "a.csv"), "kind"))["data"]["inputs"]) == {
-        "g",
-        "r",
-        "i",
-        "redshift",
-    }
+def inferred(folder, values, target="kind"):
+    """The text of an inferred study, and its [data] table."""
+    pandas.DataFrame(values).to_csv(folder / "a.csv", index=False)
+    text = infer_study(str(folder / "a.csv"), target)
+    return text, tomllib.loads(text)["data"]
+
+
+@pytest.mark.parametrize(("distinct", "learned"), [(4, "classify"), (20, "classify"), (21, "regress")])
+def test_whole_numbers_are_classes_though_a_missing_one_makes_them_floats(tmp_path, distinct, learned):
+    values = {**table(100), "type": np.arange(100) % distinct + 1.0}
+    values["type"][7] = np.nan
+    text, _ = inferred(tmp_path, values, "type")
+    assert Study.from_dict(tomllib.loads(text)).objective["name"] == learned
+    assert (f"# {distinct} classes" in text) == (learned == "classify")
+
+
+ROWS = 200
+NEEDLESS = {
+    "empty": np.full(ROWS, np.nan),
+    "always": np.full(ROWS, 3.5),
+    "kepid": np.arange(ROWS) // 2 + 10**7,
+    "star_id_b": np.arange(ROWS) % 7,
+    "plate": np.arange(ROWS) % 11,
+    "counter": np.arange(ROWS) + 5,
+    "code": np.random.default_rng(1).permutation(ROWS),
+    "number": np.random.default_rng(2).choice(10**15, ROWS, replace=False),
+    "koi_score": np.linspace(0, 1, ROWS),
+}
+NEEDED = {
+    "counts": np.random.default_rng(3).poisson(300, ROWS),  # whole numbers, many but not each its own
+    "n_valid": np.random.default_rng(4).integers(0, 5, ROWS),
+    "flux": np.random.default_rng(5).choice(10**6, ROWS, replace=False),
+}
+
+
+@pytest.mark.parametrize("name", NEEDLESS)
+def test_what_tells_nothing_of_an_object_is_left_out_with_the_reason(tmp_path, name):
+    text, data = inferred(tmp_path, {**table(ROWS), **NEEDED, name: NEEDLESS[name]})
+    assert set(data["inputs"]) - {"g_r", "r_i"} == {"g", "r", "i", "redshift", *NEEDED}
+    (line,) = [line for line in text.splitlines() if line.startswith(f'  # "{name}",   # left out: ')]
+    assert len(line.split("left out: ")[1]) > 3
+
+
+@pytest.mark.parametrize("target", ["kind", "redshift"])
+def test_what_gives_the_target_away_is_left_out(tmp_path, target):
+    values = table(ROWS)
+    values["verdict"] = (values["kind"] == "quasar") * 1.5 if target == "kind" else values["redshift"] * 3 + 1
+    text, data = inferred(tmp_path, values, target)
+    assert "verdict" not in data["inputs"]
+    assert f'# "verdict",   # left out: gives {target} away: alone' in text
+
+
+@pytest.mark.parametrize("sky", [False, True])
+def test_objects_that_share_an_identifier_are_kept_together(tmp_path, sky):
+    """Where there are positions the split by sky does so already, and the line is left as a hint."""
+    values = {**table(ROWS), "kepid": np.arange(ROWS) // 2 + 10**7, "plate": np.arange(ROWS) % 50}
+    values |= {"ra": np.linspace(0, 359, ROWS), "dec": np.linspace(-60, 60, ROWS)} if sky else {}
+    text, data = inferred(tmp_path, values)
+    assert data.get("split") == (None if sky else {"by": "group", "column": "kepid"})
+    assert "kepid has 100 values for 200 objects" in text
+    assert 'by = "group", column = "kepid"' in text
+    assert check_study(Study.from_dict(tomllib.loads(text)).set("model.width=8"))
+
+
+def test_colours_of_neighbouring_bands_in_the_order_of_wavelength(tmp_path):
+    """Whatever order the file has. Errors, and a redshift called z, are no magnitudes."""
+    magnitude = lambda k: 20 + 0.1 * k + np.random.default_rng(k).normal(size=ROWS)  # noqa: E731
+    lsst = {f"mag_{band}_lsst": magnitude(k) for k, band in enumerate("giruyz")}
+    other = {"J_mag": magnitude(7), "K_mag": magnitude(8), "H_mag": magnitude(9)}
+    plain = {"z": np.linspace(0, 3, ROWS), "mag_err_g_lsst": magnitude(10) / 100}
+    text, data = inferred(tmp_path, {**plain, **other, **lsst, "y": np.random.default_rng(11).random(ROWS)}, "y")
+    assert data["derive"] == {
+        "u_g": "mag_u_lsst - mag_g_lsst", "g_r": "mag_g_lsst - mag_r_lsst", "r_i": "mag_r_lsst - mag_i_lsst",
+        "i_z": "mag_i_lsst - mag_z_lsst", "z_y": "mag_z_lsst - mag_y_lsst", "J_H": "J_mag - H_mag",
+        "H_K": "H_mag - K_mag",
+    }  # fmt: skip
+    assert list(data["derive"]) == data["inputs"][:7]
+    assert [name for name in data["inputs"] if name.endswith("_lsst")][:6] == [f"mag_{b}_lsst" for b in "ugrizy"]
+    assert {"z", "mag_err_g_lsst"} <= set(data["inputs"])
+    assert "by their name or unit:" in text
+    assert check_study(Study.from_dict(tomllib.loads(text)).set("model.width=8"))
+
+
+def test_numbers_that_may_mean_no_value_are_told_with_the_line_that_reads_them_so(tmp_path):
+    values = table(ROWS)
+    values["g"][3:9] = 99.0
+    text, data = inferred(tmp_path, values)
+    (line,) = [line for line in text.splitlines() if line.startswith("# source = ")]
+    assert "99 stands far outside the rest of g" in text
+    other = tomllib.loads(text.replace(f"source   = {json.dumps(data['source'])}\n", "").replace(line, line[2:]))
+    assert other["data"]["source"]["missing"] == [99]
+    survey = Survey.create(tmp_path / "s", source_for(Study.from_dict(other)))
+    assert np.isnan(survey.view().columns(["g"])["g"]).sum() == 6
+
+
+def test_a_study_in_another_folder_finds_its_data(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pandas.DataFrame(table(60)).to_csv("stars.csv", index=False)
+    (tmp_path / "studies").mkdir()
+    text = infer_study("stars.csv", "kind", Path("studies"))
+    assert tomllib.loads(text)["data"]["source"] == "../stars.csv"
+    (tmp_path / "studies/mine.toml").write_text(text)
+    assert check_study(Study.load("studies/mine.toml").set("model.width=8"))
 
 
 def test_names_and_paths_with_quotes_are_written_as_they_are(tmp_path):

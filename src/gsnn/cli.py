@@ -31,6 +31,7 @@ DataPath = Annotated[str | None, typer.Option("--data", help="a survey, a file o
 Set = Annotated[list[str] | None, typer.Option("--set", help="change a value, as in train.epochs=5")]
 Seed = Annotated[int, typer.Option("--seed", help="one seed fixes every number")]
 Out = Annotated[Path | None, typer.Option("--out", help="the folder of the run")]
+Processes = Annotated[int, typer.Option("--nproc", help="train by this many processes of this machine")]
 Json = Annotated[bool, typer.Option("--json", help="print the result as JSON on stdout")]
 Trust = Annotated[bool, typer.Option("--trust", help="allow parts from outside GSNN that a received run names")]
 
@@ -77,6 +78,16 @@ def _study(name: str, changes: list[str] | None, trust: bool = True) -> Study:
     return Study.load(name, tuple(changes or ()), trust=trust)
 
 
+def _spread(study: Study, processes: int) -> Study:
+    """The study on this many processes: as its layout says, else as many copies of the network."""
+    layout = study.train.layout
+    if processes in (1, layout.processes):
+        return study
+    if layout.processes > 1:
+        raise GsnnError(f"--nproc {processes}, but [train] layout is of {layout.processes}; change one of them")
+    return study.set(f"train.layout.replicate={processes}")
+
+
 def _print(value: Any) -> None:
     print(json.dumps(value, indent=1, ensure_ascii=False, default=str))
 
@@ -102,12 +113,14 @@ def run(
     seed: Seed = 0,
     seeds: Annotated[int, typer.Option("--seeds", help="train this many networks and report their spread")] = 1,
     out: Out = None,
+    processes: Processes = 1,
     as_json: Json = False,
 ) -> None:
     """From the question to the answer and its report; goes on where it was when typed again."""
     from .run import run as walk
 
-    finished = walk(_study(study, changes), data=data, out=out, seed=seed, seeds=seeds, progress=_progress())
+    one = _spread(_study(study, changes), processes)
+    finished = walk(one, data=data, out=out, seed=seed, seeds=seeds, progress=_progress())
     if as_json:
         _print(finished.answer)
     else:
@@ -115,11 +128,19 @@ def run(
 
 
 @app.command()
-def train(study: StudyName, data: DataPath = None, changes: Set = None, seed: Seed = 0, out: Out = None) -> None:
+def train(
+    study: StudyName,
+    data: DataPath = None,
+    changes: Set = None,
+    seed: Seed = 0,
+    out: Out = None,
+    processes: Processes = 1,
+) -> None:
     """Steps 1 to 4a: data, network, training; `gsnn run` with the same words goes on from there."""
     from .run import run as walk
 
-    trained = walk(_study(study, changes), data=data, out=out, seed=seed, only_train=True, progress=_progress())
+    one = _spread(_study(study, changes), processes)
+    trained = walk(one, data=data, out=out, seed=seed, only_train=True, progress=_progress())
     print(f"trained: {trained.path}")
 
 
@@ -192,7 +213,7 @@ def new(
         if target is None:
             raise GsnnError("gsnn new --from needs --target COLUMN: what is to be learned?")
         path = Path(study) if study else file or Path("study.toml")
-        text = infer_study(survey, target)
+        text = infer_study(survey, target, path.parent)
     else:
         if study is None:
             raise GsnnError("gsnn new needs a study to start from (`gsnn studies`), or --from SURVEY --target COLUMN")
@@ -276,6 +297,11 @@ def _quarantined(survey: Any) -> None:
             print(f"  {count:>7,}  {reason}")
 
 
+def _beside(path: str) -> Path:
+    """The page of a survey: beside its folder, or here where that is in an object store."""
+    return Path(path.rstrip("/").rsplit("/", 1)[-1] if "://" in path else path).with_suffix(".html")
+
+
 @app.command()
 def survey(
     path: Annotated[str, typer.Argument(metavar="SURVEY")],
@@ -284,8 +310,11 @@ def survey(
     ] = None,
     verify: Annotated[bool, typer.Option("--verify", help="check every row against its checksum")] = False,
     page: Annotated[Path | None, typer.Option("--page", help="where the page of pictures goes")] = None,
+    to: Annotated[
+        Path | None, typer.Option("--to", help="write it as a file.parquet, or a folder: a HATS catalogue")
+    ] = None,
 ) -> None:
-    """What is in a survey: a table, and one page of pictures."""
+    """What is in a survey: a table, and one page of pictures; or its objects in other formats."""
     from .data.survey import Survey
     from .describe import describe
 
@@ -298,8 +327,30 @@ def survey(
             some = ", ".join(map(str, bad[:10])) + (", ..." if len(bad) > 10 else "")
             raise GsnnError(f"{len(bad)} of {len(opened)} rows are damaged: {some}; ingest their files again")
         print(f"all {len(opened):,} rows match their checksums")
-    print(describe(opened, opened.where(where), page or Path(path).with_suffix(".html")))
+    if to is not None:
+        from .data.export import export
+
+        print(f"{export(opened, to, opened.where(where)):,} of {len(opened):,} objects in {to}")
+        return
+    print(describe(opened, opened.where(where), page or _beside(path)))
     _quarantined(opened)
+
+
+@app.command()
+def crossmatch(
+    left: Annotated[str, typer.Argument(metavar="LEFT", help="a survey")],
+    right: Annotated[str, typer.Argument(metavar="RIGHT", help="the survey to look for its objects in")],
+    radius: Annotated[float, typer.Option("--radius", help="arcsec")] = 1.0,
+    out: Annotated[Path, typer.Option("--out", help="the Parquet file to write")] = Path("pairs.parquet"),
+    every: Annotated[bool, typer.Option("--all", help="all objects within the radius, not the nearest alone")] = False,
+) -> None:
+    """The objects of two surveys that lie at the same place of the sky."""
+    from .data.sky import write_pairs
+    from .data.survey import Survey
+
+    one, other = Survey.open(left), Survey.open(right)
+    count = write_pairs(one, other, radius, out, keep="all" if every else "nearest")
+    print(f"{count:,} pairs within {radius:g} arcsec in {out} ({len(one):,} and {len(other):,} objects)")
 
 
 @app.command()

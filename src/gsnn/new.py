@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
-from .config import options
-from .data.schema import Column, Schema
+from .config import names, options
 from .data.stores import is_survey
-from .data.survey import Survey
 from .errors import GsnnError
 from .study import Data, Evaluate, Explain, Study, built_in
 from .training.settings import Train
@@ -81,35 +81,50 @@ def _toml(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def infer_study(data: str, target: str) -> str:
-    """A study for ``target`` from the columns of a survey, or of files."""
-    schema, unit, values = _look(data, target)
-    column = schema.column(target)
-    images = [c for c in schema.columns if c.kind == "image"]
-    scalars = [c for c in schema.columns if c.kind == "scalar" and c.name != target and not _looks_like_id(c)]
-    inputs = [c.name for c in (images[:1] or scalars)]
-    if not inputs:
-        raise GsnnError(f"{data} has neither images nor numbers beside {target!r}, so there is nothing to learn from")
-    label = column.kind in ("label", "text") or (column.dtype.startswith("int") and 2 <= values <= 20)
-    what = target.replace("_", " ")
+def infer_study(data: str, target: str, folder: Path | None = None) -> str:
+    """A study for ``target`` from the columns of a survey, or of files; ``folder`` is where it will lie."""
+    from .candidates import colours, find
+
+    found = find(data, target)
+    schema, column = found.schema, found.schema.column(target)
+    images = [c.name for c in schema.columns if c.kind == "image"]
+    scalars = [c.name for c in schema.columns if c.kind == "scalar" and c.name not in {target, *found.aside}]
+    label = column.kind in ("label", "text") or (found.whole and 2 <= found.distinct <= 20)
+    if not images and not scalars:
+        left = "".join(f"; {name} was left out: {why}" for name, why in list(found.aside.items())[:3])
+        raise GsnnError(
+            f"{data} has neither images nor numbers beside {target!r}, so there is nothing to learn from{left}"
+        )
+    new = {} if images else colours(found.bands, set(schema))
+    first = [name for family in found.bands for name in family]
+    inputs = images[:1] or [*new, *first, *(name for name in scalars if name not in first)]
+    source = _place(data, folder)
     lines = [
-        f"question = {_toml(f'Which {what} has this object?' if label else f'What is the {what} of this object?')}",
+        f"question = {_toml(f'What is the {target} of this object?')}",
         "schema   = 1",
         "",
         f"# {HEADINGS['data']}",
         "[data]",
-        f"source   = {_toml(data)}",
-        f"inputs   = {_toml(inputs)}",
-        f"target   = {_toml(target)}" + (f"   # {values} classes" if label else f"   # {unit or 'no unit'}"),
+        f"source   = {_toml(source)}",
+        *_sentinels(data, source, {} if images else found.missing),
+        *_inputs(inputs, {} if images else found.aside),
+        f"target   = {_toml(target)}   # {f'{found.distinct} classes' if label else column.unit or 'no unit'}",
     ]
     if not images and len(scalars) > 1:
         lines += [
             "# beware: a column that was measured after the answer was known gives it away; take it out of inputs"
         ]
-    lines += ["# split by sky where there are positions, else by object; a group column is split whole:"]
-    lines += ['# split   = { by = "group", column = "..." }']
+    lines += _split("ra" in schema and "dec" in schema, found.group, found.rows)
     if images:
         lines += ['augment  = ["rotate", "flip"]   # right where the answer does not depend on orientation']
+    if new:
+        lines += [
+            "",
+            "# colours of neighbouring bands, by wavelength, of the columns that are magnitudes by their name or unit:",
+            f"# {', '.join(first)}",
+            "[data.derive]",
+            *(f"{name} = {_toml(expression)}" for name, expression in new.items()),
+        ]
     lines += ["", f"# {HEADINGS['model']}", "[model]"]
     lines += (
         ['name     = "resnet"', "width    = 24"] if images else ['name     = "mlp"', "width    = 128", "depth    = 3"]
@@ -144,27 +159,51 @@ def infer_study(data: str, target: str) -> str:
     return text
 
 
-def _look(data: str, target: str) -> tuple[Schema, str, int]:
-    """The schema of a survey or of files, the target's unit, and how many different values it has."""
-    import numpy as np
+def _place(data: str, folder: Path | None) -> str:
+    """The path of the data as a study in ``folder`` names it."""
+    if folder is not None and not os.path.isabs(data) and "://" not in data:
+        data = os.path.relpath(data, folder)
+    return f"./{data}" if data in names("source") else data
 
+
+def _inputs(inputs: list[str], aside: Mapping[str, str]) -> list[str]:
+    """The list of inputs; what is left out stands in it as comments, with the reason."""
+    line = f"inputs   = {_toml(inputs)}"
+    if not aside and len(line) < 100:
+        return [line]
+    rows, row = [], ""
+    for name in inputs:
+        if len(row) + len(name) > 96:
+            rows, row = [*rows, row], ""
+        row += f"{'' if row else '  '}{_toml(name)}, "
+    left = [f"  # {_toml(name)},   # left out: {why}" for name, why in aside.items()]
+    return ["inputs   = [", *(one.rstrip() for one in [*rows, row]), *left, "]"]
+
+
+def _sentinels(data: str, source: str, missing: Mapping[float, list[str]]) -> list[str]:
+    """How to read numbers as missing that seem to mean it."""
+    if not missing:
+        return []
+    numbers = ", ".join(f"{value:g}" for value in missing)
+    columns = list(dict.fromkeys(name for some in missing.values() for name in some))
+    told = f"{', '.join(columns[:4])}{' and others' if len(columns) > 4 else ''}"
+    verb, it = ("stands", "it means") if len(missing) == 1 else ("stand", "they mean")
+    first = f'# {numbers} {verb} far outside the rest of {told}; if {it} "no value", read the data so:'
     if is_survey(data):
-        survey = Survey.open(data)
-        column = survey.schema.column(target)
-        values = survey.view().columns([target])[target]
-        return survey.schema, column.unit, len(column.classes) or len(np.unique(values[values == values]))
-    from .data.readers import read
-
-    source = read(data)
-    schema = source.schema()
-    column = schema.column(target)
-    some = np.arange(min(len(source), 20000))
-    distinct = len(set(source.rows(some, 0).column(schema.columns.index(column)).to_pylist()))
-    return schema, column.unit, len(column.classes) or distinct
+        return [first, "# gsnn ingest ... " + " ".join(f"--missing {value:g}" for value in missing)]
+    return [first, f'# source = {{ name = "files", path = {_toml(source)}, missing = [{numbers}] }}']
 
 
-def _looks_like_id(column: Column) -> bool:
-    words = column.name.lower().replace("_", "")
-    return column.dtype.startswith(("int", "uint")) and (
-        words.endswith("id") or words in ("row", "index", "plate", "mjd", "run", "rerun", "camcol", "field", "fiber")
+def _split(sky: bool, group: tuple[str, int] | None, rows: int) -> list[str]:
+    """The split: what shares an identifier stays together where positions do not see to that already."""
+    about = "# split by sky where there are positions, else by object; a group column is split whole:"
+    if group is None:
+        return [about, '# split   = { by = "group", column = "..." }']
+    name, count = group
+    table = f'{{ by = "group", column = {_toml(name)} }}'
+    shared = (
+        f"# {name} has {count:,} values for {rows:,} objects; objects that share one are kept together by this line"
     )
+    if not sky and count > 0.3 * rows:
+        return [shared, f"split    = {table}"]
+    return [about, shared, f"# split   = {table}"]
