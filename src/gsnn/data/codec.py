@@ -252,7 +252,7 @@ def decode(stored: pa.Array, column: Column) -> np.ndarray:
     if strange.any():
         raise _damaged(column)
     begins = ends[known][:, None] + head + np.cumsum(widths, 1) - widths
-    addresses = _addresses(np.ascontiguousarray(headers["row"]), count, length) if modes.any() else None
+    addresses = _addresses(headers["row"].astype(np.int64), count, length) if modes.any() else None
     with np.errstate(all="ignore"):
         for k, i in enumerate(known):
             header = headers[k]

@@ -34,6 +34,11 @@ def inside(path: Any, name: str) -> str:
     return f"{str(path).rstrip('/')}/{name}"
 
 
+def absolute(path: Any) -> str:
+    """A path that does not depend on the current folder; the address of a store as it is."""
+    return str(path) if is_remote(path) else str(Path(path).resolve())
+
+
 def endpoint(path: str) -> str:
     """The host that answers for an address."""
     scheme, env = path.partition("://")[0], os.environ.get
@@ -78,11 +83,11 @@ def is_survey(path: Any, name: str = "objects.lance") -> bool:
         text = str(error)
         if "was not found" in text:
             return False
-        raise GsnnError(f"cannot open {path}: {_reason(text)}") from error
+        raise GsnnError(f"cannot open {path}: {reason(text)}") from error
     return True
 
 
-def _reason(text: str) -> str:
+def reason(text: str) -> str:
     """What an object store answers, without the request and the lines of Rust around it."""
     for pattern in (
         r"<Message>(.*?)</Message>",
@@ -92,7 +97,8 @@ def _reason(text: str) -> str:
     ):
         found = re.search(pattern, text)
         if found:
-            return found.group(1).strip().rstrip(".").lower()
+            said = found.group(1).strip().rstrip(".").lower()
+            return "no answer" if said == "error sending request" else said
     return " ".join(text.split(", /")[0].split())[:200]
 
 

@@ -60,6 +60,8 @@ _ABSENT = re.compile(r"No field named [\"`]*([^\s\"`]+?)[\"`]*[.,]? ")
 
 def _sentence(error: BaseException) -> str:
     """Lance's own message without the address of the line of Rust that raised it."""
+    if "Error performing " in str(error):
+        return f"its store does not answer as it should: {stores.reason(str(error))}"
     text = str(error).split(", /home/")[0].split(", /rust")[0].split(", location:")[0]
     text = text if len(text) <= 300 else text[:300].rpartition(" ")[0] + " ..."
     for needless in (
@@ -257,11 +259,34 @@ class Survey:
                 filled += batch.num_rows
         return out
 
+    def cone(self, ra: float, dec: float, radius_arcsec: float) -> Int64[np.ndarray, " n"]:
+        """Row numbers within ``radius_arcsec`` of a position in ICRS degrees, the nearest first."""
+        from .sky import cone
+
+        return cone(self, ra, dec, radius_arcsec)[0]
+
+    def to_parquet(self, out: str | Path, rows: Int64[np.ndarray, " n"] | None = None) -> int:
+        """Write (some) objects as one Parquet file with kinds and units; how many they are."""
+        from .export import to_parquet
+
+        return to_parquet(self, out, rows)
+
+    def to_hats(self, out: str | Path, rows: Int64[np.ndarray, " n"] | None = None) -> int:
+        """Write (some) objects as a HATS catalogue; how many they are (those without a position are left out)."""
+        from .export import to_hats
+
+        return to_hats(self, out, rows)
+
     def view(self, rows: Int64[np.ndarray, " n"] | None = None) -> View:
         return View(self, row_lists.arange(len(self)) if rows is None else rows)
 
     def take(self, rows: Int64[np.ndarray, " n"], names: Sequence[str]) -> dict[str, np.ndarray]:
         """Decoded columns of some rows, in that order."""
+        table = self.arrow(rows, names)
+        return {name: self._decode(name, table.column(name)) for name in names}
+
+    def arrow(self, rows: Int64[np.ndarray, " n"], names: Sequence[str]) -> pa.Table:
+        """Columns of some rows as they are stored."""
         for name in names:
             if name not in (ROW, CHECKSUM, HEALPIX):
                 self.schema.column(name)
@@ -271,10 +296,8 @@ class Survey:
         help = f"; `gsnn survey {self.path} --verify` tells which rows are damaged"
         with _reading(f"cannot read the survey {self.path}", help):
             if len(rows) and len(rows) == rows[-1] - rows[0] + 1 and (np.diff(rows) == 1).all():
-                table = self.dataset.scanner(columns=plain, offset=int(rows[0]), limit=len(rows)).to_table()
-            else:
-                table = self.dataset.take(rows, columns=plain)
-        return {name: self._decode(name, table.column(name)) for name in names}
+                return self.dataset.scanner(columns=plain, offset=int(rows[0]), limit=len(rows)).to_table()
+            return self.dataset.take(rows, columns=plain)
 
     def _decode(self, name: str, column: pa.ChunkedArray) -> np.ndarray:
         column = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()  # one chunk: no copy

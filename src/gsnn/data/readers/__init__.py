@@ -125,6 +125,11 @@ def _raw(source: Any, hdu: Any, key: Any, names: Any, crop: Any, size: Any) -> t
         from .memory import read_memory
 
         return read_memory(source, names), False
+    if not isinstance(source, (list, tuple)):
+        from .. import hats
+
+        if hats.is_catalogue(source):
+            return hats.raw(source), False
     paths, root, notes = _paths(source)
     kind = "picture" if all(path.lower().endswith(_SUFFIXES) for path in paths) and len(paths) > 1 else None
     if root is not None:
