@@ -75,6 +75,21 @@ def test_opens_cleanly(browser, addresses, kind, width):
     assert browser.execute_script(fetched) == 0
 
 
+@pytest.mark.parametrize("baselines", [3, 5])
+def test_the_numbers_beside_those_of_many_baselines_need_no_sideways_scrolling(browser, runs, tmp_path, baselines):
+    """The last column is often the one that the first sentence compares with."""
+    run = tmp_path / "run"
+    shutil.copytree(runs["table"], run)
+    answer = json.loads((run / "answer.json").read_text())
+    one = next(iter(answer["baselines"].values()))
+    answer["baselines"] = {f"baseline-{k}": one for k in range(baselines)}
+    (run / "answer.json").write_text(json.dumps(answer))
+    screen(browser, 1200)
+    browser.get(page.write(run).as_uri())
+    over = "const e = document.querySelector('#comparison .scroll'); return e.scrollWidth - e.clientWidth"
+    assert browser.execute_script(over) <= 0
+
+
 def luminance(colour):
     rgb = np.array([float(v) for v in colour[colour.index("(") + 1 : -1].split(",")[:3]]) / 255
     return np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722]
