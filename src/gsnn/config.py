@@ -42,6 +42,7 @@ PARTS: dict[str, dict[str, str]] = {
         "cnn": "gsnn.models.cnn:CNN",
         "resnet": "gsnn.models.resnet:ResNet",
         "transformer": "gsnn.models.transformer:Transformer",
+        "unet": "gsnn.models.unet:UNet",
     },
     "objective": {
         "classify": "gsnn.objectives.classify:Classify",

@@ -1,0 +1,173 @@
+"""The U-Net of images and fields: an answer for each object, or for each voxel.
+
+Ronneberger et al. 2015, arXiv:1505.04597; in three dimensions Çiçek et al. 2016, arXiv:1606.06650.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..data.schema import Schema
+from ..errors import GsnnError
+from .initialise import usual
+from .layers import Activation, activation, at_least, group_norm, head, readable
+
+Boundary = Literal["zero", "periodic"]
+Maps = Float[Tensor, "object channel *space"]
+
+_CONV = {2: nn.Conv2d, 3: nn.Conv3d}
+_UP = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+_HALVE = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
+_MEAN = {2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
+
+
+class Block(nn.Module):
+    """Twice a convolution of size 3, GroupNorm and activation; with ``residual`` added to what came in."""
+
+    def __init__(
+        self, space: int, channels_in: int, channels: int, boundary: Boundary, act: Activation, residual: bool
+    ):
+        super().__init__()
+        mode = "circular" if boundary == "periodic" else "zeros"
+        conv = _CONV[space]
+        self.conv1 = conv(channels_in, channels, 3, padding=1, padding_mode=mode, bias=False)
+        self.norm1 = group_norm(channels)
+        self.conv2 = conv(channels, channels, 3, padding=1, padding_mode=mode, bias=False)
+        self.norm2 = group_norm(channels)
+        self.act = activation(act)
+        self.shortcut = None
+        if residual:
+            self.shortcut = nn.Identity() if channels_in == channels else conv(channels_in, channels, 1, bias=False)
+
+    def forward(self, x: Maps) -> Float[Tensor, "object channel2 *space"]:
+        out = self.norm2(self.conv2(self.act(self.norm1(self.conv1(x)))))
+        return self.act(out if self.shortcut is None else out + self.shortcut(x))
+
+
+class UNet(nn.Module):
+    """``depth`` levels of blocks, the first of ``width`` channels, each lower one of twice as many at half the size.
+
+    Reads fields of the shape (channel, y, x) or (channel, z, y, x), images (band, y, x) and scalars. Fields of one size
+    are stacked; a scalar is a channel that is the same everywhere, so that it can change the answer of every voxel.
+    ``boundary = "periodic"`` is for simulated boxes, whose opposite faces are neighbours. The sizes must be divisible
+    by 2^(depth - 1); fields of other sizes than the schema's may follow.
+
+    :meth:`forward` answers for the object (the last maps averaged over all voxels, then the head), :meth:`read` for
+    each voxel (the head on its own features). The parts stand in a flat ``nn.ModuleDict``: ``down0``, ``down1``, ...,
+    ``middle``, ..., ``up1``, ``up0``; ``lift1`` and ``lift0`` double the size before the latter.
+    """
+
+    head: nn.Linear
+
+    def __init__(
+        self,
+        inputs: Schema,
+        outputs: int,
+        *,
+        width: int = 16,
+        depth: int = 4,
+        boundary: Boundary = "zero",
+        residual: bool = True,
+        activation: Activation = "gelu",
+        dropout: float = 0.0,
+    ):
+        super().__init__()
+        columns = readable(inputs, "unet", ("field", "image", "scalar"))
+        at_least(1, width=width, depth=depth, outputs=outputs)
+        self.fields = tuple(c for c in columns if c.kind != "scalar")
+        self.scalars = tuple(c for c in columns if c.kind == "scalar")
+        self.depth, self.space = depth, _space(self.fields)
+        _halves(self.fields[0].shape[1:], depth)
+        space, levels = self.space, [width * 2**level for level in range(depth)]
+        channels = sum(c.shape[0] for c in self.fields) + sum(c.size for c in self.scalars)
+        self.blocks = nn.ModuleDict()
+        for level, after in enumerate(levels):
+            name = "middle" if level == depth - 1 else f"down{level}"
+            self.blocks[name] = Block(space, channels, after, boundary, activation, residual)
+            channels = after
+        for level, after in reversed(list(enumerate(levels[:-1]))):
+            self.blocks[f"lift{level}"] = _UP[space](channels, after, 2, 2)
+            self.blocks[f"up{level}"] = Block(space, 2 * after, after, boundary, activation, residual)
+            channels = after
+        self.halve = _HALVE[space](2)
+        self.mean = _MEAN[space](1)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(width, outputs)
+
+    def initial(self, name: str, shape: tuple[int, ...]) -> tuple[float, float]:
+        """As usual, but a voxel that is doubled has as many inputs as there are channels (shape: in, out, 2, 2, 2)."""
+        if "lift" in name and len(shape) > 1:
+            return 0.0, shape[0] ** -0.5
+        return usual(name, shape)
+
+    def maps(self, **columns: Tensor) -> Maps:
+        """Features of each voxel, before the head."""
+        fields = [columns[c.name] for c in self.fields]
+        size = fields[0].shape[2:]
+        _halves(tuple(size), self.depth)
+        for c in self.scalars:
+            values = columns[c.name].reshape(-1, c.size, *[1] * self.space)
+            fields.append(values.to(fields[0].dtype).expand(-1, -1, *size))
+        x = torch.cat(fields, 1) if len(fields) > 1 else fields[0]
+        skips = []
+        for level in range(self.depth - 1):
+            x = self.blocks[f"down{level}"](x)
+            skips.append(x)
+            x = self.halve(x)
+        x = self.blocks["middle"](x)
+        for level in reversed(range(self.depth - 1)):
+            x = torch.cat([self.blocks[f"lift{level}"](x), skips.pop()], 1)
+            x = self.blocks[f"up{level}"](x)
+        return x
+
+    def read(self, **columns: Tensor) -> Float[Tensor, "object output *space"]:
+        """The answer for each voxel."""
+        return head(self.head, self.dropout(self.maps(**columns)).movedim(1, -1)).movedim(-1, 1)
+
+    def features(self, **columns: Tensor) -> Float[Tensor, "object feature"]:
+        """What the head sees of an object: the last maps averaged over all voxels."""
+        return self.mean(self.maps(**columns)).flatten(1)
+
+    def forward(self, **columns: Tensor) -> Float[Tensor, "object output"]:
+        return head(self.head, self.dropout(self.features(**columns)))
+
+    @property
+    def last_conv(self) -> nn.Module:
+        """The last block: the maps that are averaged."""
+        return self.blocks["up0" if self.depth > 1 else "middle"]
+
+
+def _space(fields: tuple) -> int:
+    """How many dimensions the fields have, all of one size."""
+    if not fields:
+        raise GsnnError(
+            "the network 'unet' needs a field or an image, and [data] inputs holds none; choose 'mlp' for a table"
+        )
+    for column in fields:
+        if len(column.shape) not in (3, 4):
+            raise GsnnError(
+                f"the {column.kind} {column.name!r} must have the shape (channel or band, y, x) or "
+                f"(channel, z, y, x), not {column.shape}"
+            )
+        if column.shape[1:] != fields[0].shape[1:]:
+            raise GsnnError(
+                f"the fields {fields[0].name!r} and {column.name!r} differ in size ({fields[0].shape[1:]} and "
+                f"{column.shape[1:]}); cut them to one size to stack them"
+            )
+    return len(fields[0].shape) - 1
+
+
+def _halves(size: tuple[int, ...], depth: int) -> None:
+    """Refuse a size that cannot be halved at every level."""
+    step = 2 ** (depth - 1)
+    if any(n % step for n in size):
+        shape = " x ".join(map(str, size))
+        can = min(((n & -n).bit_length() for n in size if n), default=1)  # one more than the power of two in each size
+        raise GsnnError(
+            f"a field of {shape} cannot be halved {depth - 1} times, as a U-Net of depth {depth} does: cut it to "
+            f"multiples of {step}, or give depth = {can}"
+        )
