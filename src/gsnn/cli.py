@@ -297,11 +297,6 @@ def _quarantined(survey: Any) -> None:
             print(f"  {count:>7,}  {reason}")
 
 
-def _beside(path: str) -> Path:
-    """The page of a survey: beside its folder, or here where that is in an object store."""
-    return Path(path.rstrip("/").rsplit("/", 1)[-1] if "://" in path else path).with_suffix(".html")
-
-
 @app.command()
 def survey(
     path: Annotated[str, typer.Argument(metavar="SURVEY")],
@@ -309,12 +304,12 @@ def survey(
         str | None, typer.Option("--where", help='only objects for which this holds, as in "mag < 20"')
     ] = None,
     verify: Annotated[bool, typer.Option("--verify", help="check every row against its checksum")] = False,
-    page: Annotated[Path | None, typer.Option("--page", help="where the page of pictures goes")] = None,
+    page: Annotated[Path | None, typer.Option("--page", help="write a page of distributions and pictures here")] = None,
     to: Annotated[
         Path | None, typer.Option("--to", help="write it as a file.parquet, or a folder: a HATS catalogue")
     ] = None,
 ) -> None:
-    """What is in a survey: a table, and one page of pictures; or its objects in other formats."""
+    """What is in a survey: a table, and a page where asked for; or its objects in other formats."""
     from .data.survey import Survey
     from .describe import describe
 
@@ -332,8 +327,10 @@ def survey(
 
         print(f"{export(opened, to, opened.where(where)):,} of {len(opened):,} objects in {to}")
         return
-    print(describe(opened, opened.where(where), page or _beside(path)))
+    print(describe(opened, opened.where(where), page))
     _quarantined(opened)
+    if page is None:
+        print(f"\na page of distributions and pictures: gsnn survey {path} --page {Path(path.rstrip('/')).stem}.html")
 
 
 @app.command()
@@ -480,9 +477,9 @@ def doctor() -> None:
     from .doctor import lines
 
     found = lines()
-    for what, how, well in found:
-        print(f"{'ok ' if well else '!! '} {what:<14} {how}")
-    if not all(well for *_, well in found):
+    for what, how, state in found:
+        print(f"{state}  {what:<14} {how}")
+    if any(state == "!!" for *_, state in found):
         raise SystemExit(1)
 
 

@@ -198,8 +198,9 @@ def place(study: Study, data: Any, out: str | Path | None, seed: int, seeds: int
                 f"{folder} holds another run ({_changed(path, table, old, resolved)}); choose another --out, "
                 "or remove that folder"
             )
-        if tomllib.loads(path.read_text())["data"]["source"] != table["data"]["source"]:
-            _store(folder, {**table, "resolved": old})  # the data have moved with their study
+        stored = tomllib.loads(path.read_text())
+        if any(stored[a].get(b) != table[a].get(b) for a, b in (("data", "source"), ("train", "layout"))):
+            _store(folder, {**table, "resolved": old})  # the data have moved with their study, or it goes on elsewhere
         return folder, old
     if folder.exists() and any(folder.iterdir()):
         raise GsnnError(f"{folder} is not empty and holds no run; choose another --out")

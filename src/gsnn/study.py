@@ -9,6 +9,7 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -189,6 +190,8 @@ class Study(Section):
             _override(table, override)
         new = Study.from_dict(table, name=self.name, trust=self.trust)
         new._written = self._written if new.data.source == self.data.source else {}
+        if self._origin is not None:
+            new._origin = replace(self._origin, overrides=(*self._origin.overrides, *overrides))
         return new
 
     def pointed(self, error: ConfigError) -> ConfigError:
@@ -208,7 +211,8 @@ class Study(Section):
         """
         table = self.to_dict(defaults=True)
         table["data"]["source"] = rewritten(table["data"]["source"], self._written)
-        table["train"].pop("checkpoint_seconds", None)
+        for name in ("checkpoint_seconds", "layout"):
+            table["train"].pop(name, None)
         table["data"].pop("obtain", None)
         return hashlib.blake2b(json.dumps(table, sort_keys=True).encode(), digest_size=4).hexdigest()
 

@@ -55,6 +55,7 @@ class Walk:
         from .report.page import write
         from .steps.train import expected, train_model
         from .training.energy import peak_memory_gb
+        from .training.launch import launch
 
         fits = self.folder / "fits"
         self.progress.step(3, self._architecture())
@@ -69,6 +70,8 @@ class Walk:
                 f"expected: about {duration(seconds)} for {what}, then the judging; {amount(scratch)} of scratch, "
                 f"{amount(1e9 * peak_memory_gb() + 3e8)} of memory"
             )
+            if self.study.train.layout.processes > 1:
+                launch(self.folder, self.study.train.layout.processes)
         fit = {"progress": self.progress, "refresh": self._refresh}
         self.main = train_model(self.study, self.one, fits / "main", seed=self.seed, **fit)
         self.clock.lap("train")

@@ -24,6 +24,8 @@ from ..predict import predict_view
 from ..progress import Progress
 from ..rng import Rng, uniform
 from ..study import Study
+from ..training.layout import Facts, facts
+from ..training.parallel import ALONE, Parallel
 from ..training.runtime import Runtime, resolve
 from ..training.step import probe
 from ..training.trainer import History, fit
@@ -107,14 +109,24 @@ def warm_start(model: Model, weights: Path) -> None:
         load_imagenet(model.objective.network, candidate)
 
 
-def streams(study: Study, one: Ground, train: View, valid: View, seed: int, scratch: Path, progress: Progress):
-    """The training and the validation stream."""
+def streams(
+    study: Study,
+    one: Ground,
+    train: View,
+    valid: View,
+    seed: int,
+    scratch: Path,
+    progress: Progress,
+    parallel: Parallel,
+):
+    """The training and the validation stream: of each batch the share of this process."""
     batch, limit = study.train.batch, int(study.data.scratch_gb * 2**30)
     share = max(int(limit * len(train) / max(len(train) + len(valid), 1)), 1 << 20)
     at = lambda done, total: progress.at("decoding", done, total)  # noqa: E731
+    common = {"scratch": scratch, "rank": parallel.data_rank, "ranks": parallel.data_ranks}
     return (
-        Stream(train, one.names, batch=batch, seed=seed, scratch=scratch, scratch_bytes=share, progress=at),
-        Stream(valid, one.names, batch=max(batch, 256), shuffle=False, scratch=scratch, scratch_bytes=limit - share),
+        Stream(train, one.names, batch=batch, seed=seed, scratch_bytes=share, progress=at, **common),
+        Stream(valid, one.names, batch=max(batch, 256), shuffle=False, scratch_bytes=limit - share, **common),
     )
 
 
@@ -134,6 +146,39 @@ def train_model(
     ``control`` learns permuted labels; ``refresh`` is called after every epoch.
     """
     progress = progress or Progress()
+    done = folder / "model" / "model.toml"
+    if done.exists():
+        model = Model.load(folder / "model", trust=study.trust)
+        return Trained(model, Runtime(**model.notes["runtime"]), model.notes["history"])
+    made = fit_network(
+        study, one, folder, seed=seed, runtime=runtime, progress=progress, control=control, refresh=refresh
+    )
+    progress.done()
+    made.runtime.place(made.model)
+    _answer(made.model, permuted(one.train, list(one.targets), seed) if control else one.train, made.runtime)
+    if not control:
+        _finish(study, one, made.model, made.runtime, folder)
+    made.model.save(folder / "model", runtime=made.runtime.to_dict(), history=made.history)
+    return made
+
+
+def fit_network(
+    study: Study,
+    one: Ground,
+    folder: Path,
+    *,
+    seed: int,
+    runtime: Runtime | None = None,
+    progress: Progress,
+    control: bool = False,
+    refresh: Callable[[], None] = lambda: None,
+    parallel: Parallel = ALONE,
+    allow: Callable[[Facts], None] = lambda facts: None,
+) -> Trained:
+    """The training alone, by one process or by many: what it leaves in ``folder`` are checkpoints and a log.
+
+    ``allow`` raises where the layout does not suit the network.
+    """
     train, valid = one.train, one.valid
     settings = study.train
     if control:
@@ -141,17 +186,14 @@ def train_model(
         if study.evaluate.control_epochs:
             settings = settings.model_copy(update={"epochs": min(settings.epochs, study.evaluate.control_epochs)})
     folder.mkdir(parents=True, exist_ok=True)
-    done = folder / "model" / "model.toml"
-    if done.exists():
-        model = Model.load(folder / "model", trust=study.trust)
-        return Trained(model, Runtime(**model.notes["runtime"]), model.notes["history"])
     model = new_model(study, one, train, seed)
+    allow(facts(model, settings))
     changes = augmentations(study)
 
     def change(batch: Batch, rng: Rng) -> Batch:
         return augment(batch, changes, rng, one.inputs)
 
-    read, check = streams(study, one, train, valid, seed, folder / "scratch", progress)
+    read, check = streams(study, one, train, valid, seed, folder / "scratch", progress, parallel)
 
     def told(event: dict[str, Any]) -> None:
         progress.training(event)
@@ -159,19 +201,17 @@ def train_model(
             refresh()
 
     with read, check:
-        runtime = runtime or resolved_runtime(folder / "runtime.json", study, model, read, change if changes else None)
+        if runtime is None:
+            told_by = (
+                parallel.main
+                and resolved_runtime(folder / "runtime.json", study, model, read, change if changes else None).to_dict()
+            )
+            runtime = Runtime(**parallel.from_main(told_by))
         history = fit(
             model, read, check, settings, folder, runtime=runtime, seed=seed,
-            augment=change if changes else None, report=told,
+            augment=change if changes else None, report=told, parallel=parallel,
         )  # fmt: skip
-    progress.done()
-    runtime.place(model)
-    _answer(model, train, runtime)
-    if not control:
-        _finish(study, one, model, runtime, folder)
-    notes = {"runtime": runtime.to_dict(), "history": _brief(history)}
-    model.save(folder / "model", **notes)
-    return Trained(model, runtime, notes["history"])
+    return Trained(model, runtime, _brief(history))
 
 
 def resolved_runtime(path: Path, study: Study, model: Model, stream: Stream, change: Any) -> Runtime:

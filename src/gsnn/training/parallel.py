@@ -6,6 +6,7 @@ process is the case where every method here does nothing.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -34,6 +35,7 @@ class Parallel:
         self.main = self.rank == 0
         self.data_ranks = self.layout.replicate * self.layout.shard
         self.data_rank = 0
+        self.flags: dist.ProcessGroup | None = None
         self._ddp: nn.Module | None = None
         self._roots: list[Any] = []  # FSDP roots
         if self.world == 1:
@@ -54,7 +56,7 @@ class Parallel:
         outer = one.pipeline * self.data_ranks
         self._loss = mesh(pipeline=one.pipeline, loss=self.data_ranks * one.context, tensor=one.tensor)["loss"]
         self._context = mesh(data=outer, context=one.context, tensor=one.tensor)["context"] if one.context > 1 else None
-        self._flags = dist.new_group(backend="gloo")  # decisions are taken on the CPU, whatever the device
+        self.flags = dist.new_group(backend="gloo")  # decisions are taken on the CPU, whatever the device
 
     # ------------------------------------------------------------------ the network
 
@@ -143,7 +145,7 @@ class Parallel:
         if self.world == 1:
             return wishes
         flags = torch.tensor(wishes, dtype=torch.uint8)
-        dist.all_reduce(flags, dist.ReduceOp.MAX, group=self._flags)
+        dist.all_reduce(flags, dist.ReduceOp.MAX, group=self.flags)
         return tuple(bool(flag) for flag in flags)
 
     def from_main(self, value: Any) -> Any:
@@ -154,15 +156,15 @@ class Parallel:
 
         text = json.dumps(value).encode() if self.main else b""
         size = torch.tensor([len(text)])
-        dist.broadcast(size, 0, group=self._flags)
+        dist.broadcast(size, 0, group=self.flags)
         data = torch.frombuffer(bytearray(text), dtype=torch.uint8) if self.main else torch.empty(0, dtype=torch.uint8)
         data = data if self.main else torch.empty(int(size), dtype=torch.uint8)
-        dist.broadcast(data, 0, group=self._flags)
+        dist.broadcast(data, 0, group=self.flags)
         return json.loads(data.numpy().tobytes())
 
     def barrier(self) -> None:
         if self.world > 1:
-            dist.barrier(group=self._flags)
+            dist.barrier(group=self.flags)
 
 
 def by_mesh(parameters: Sequence[Tensor]) -> list[list[Tensor]]:
@@ -195,7 +197,9 @@ class _Call(nn.Module):
 def _ddp(model: nn.Module) -> nn.Module:
     from torch.nn.parallel import DistributedDataParallel
 
-    made = DistributedDataParallel(_Call(model), broadcast_buffers=False, gradient_as_bucket_view=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch 2.13 has another name for it, 2.11 has not
+        made = DistributedDataParallel(_Call(model), broadcast_buffers=False, gradient_as_bucket_view=True)
 
     def add(state, bucket):  # torch reads annotations, and does not understand them as text
         work = dist.all_reduce(bucket.buffer(), async_op=True)

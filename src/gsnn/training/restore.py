@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -44,36 +46,39 @@ class Checkpoint:
             )
         problem = ""
         try:
-            self._fill(into)
+            with ExitStack() as stack:
+                files = self._files(stack)
+                for name, tensor in into.items():
+                    self._fill(name, tensor, files)
         except (OSError, SafetensorError) as error:
             problem = f"the checkpoint {self.path} cannot be read any more ({error}): run the same line again"
         if problem := next(filter(None, gather(problem, self.group)), ""):
             raise GsnnError(problem)
 
-    def read(self, name: str) -> Tensor:
-        """One whole tensor, on the CPU, by this process alone."""
-        entry = self.index[name]
-        value = torch.empty(entry["shape"], dtype=storage.DTYPES[entry["dtype"]])
-        self._fill({name: value})
-        return value
+    def read(self, names: Iterable[str]) -> Iterator[Tensor]:
+        """Whole tensors one after the other, on the CPU, by this process alone."""
+        with ExitStack() as stack:
+            files = self._files(stack)
+            for name in names:
+                entry = self.index[name]
+                value = torch.empty(entry["shape"], dtype=storage.DTYPES[entry["dtype"]])
+                self._fill(name, value, files)
+                yield value
+
+    def _files(self, stack: ExitStack) -> Callable[[int], Any]:
+        """Files by number, opened where first used."""
+        return cache(lambda number: stack.enter_context(safe_open(self.path / storage.file_name(number), "pt")))
 
     @torch.no_grad()
-    def _fill(self, into: dict[str, Tensor]) -> None:
-        with ExitStack() as stack:
-            files: dict[int, Any] = {}
-            for name, tensor in into.items():
-                entry, value = self.index[name], local(tensor)
-                for here in boxes(tensor):
-                    for begins, shape, number in entry["chunks"]:
-                        there = (tuple(begins), tuple(shape))
-                        shared = overlap(here, there)
-                        if shared is None:
-                            continue
-                        if number not in files:
-                            path = self.path / storage.file_name(number)
-                            files[number] = stack.enter_context(safe_open(path, "pt"))
-                        file, key = files[number], key_of(name, there, entry["shape"])
-                        value[shared[0]].copy_(file.get_slice(key)[shared[1]] if shape else file.get_tensor(key))
+    def _fill(self, name: str, tensor: Tensor, files: Callable[[int], Any]) -> None:
+        entry, value = self.index[name], local(tensor)
+        for here in boxes(tensor):
+            for begins, shape, number in entry["chunks"]:
+                there = (tuple(begins), tuple(shape))
+                shared = overlap(here, there)
+                if shared is not None:
+                    file, key = files(number), key_of(name, there, entry["shape"])
+                    value[shared[0]].copy_(file.get_slice(key)[shared[1]] if shape else file.get_tensor(key))
 
 
 def latest(
@@ -87,11 +92,9 @@ def latest(
     for name in gather(names, group)[0]:
         found, why = None, ""
         try:
-            found = _read(Path(directory) / name, group)
+            found = read_checkpoint(Path(directory) / name, group)
         except Damaged as reason:
             why = str(reason)
-        except OSError as error:
-            why = f"{Path(error.filename or name).name} cannot be read ({error.strerror})"
         why = next(filter(None, gather(why, group)), "")
         if not why:
             return found
@@ -114,17 +117,19 @@ def load(
     return found.step, found.state
 
 
-def _read(path: Path, group: dist.ProcessGroup | None) -> Checkpoint:
-    """The manifest of a checkpoint, and the digests of this process's share of the files."""
+def read_checkpoint(path: Path, group: dist.ProcessGroup | None = None) -> Checkpoint:
+    """One checkpoint, once the digests of this process's share of its files are checked. Raises Damaged."""
     rank, world = place(group)
-    sums = storage.read_sums(path)
-    for name in sorted(sums)[rank::world]:
-        storage.verify(path / name, sums[name])
     try:
+        sums = storage.read_sums(path)
+        for name in sorted(sums)[rank::world]:
+            storage.verify(path / name, sums[name])
         document = json.loads((path / MANIFEST).read_bytes())
         files = {storage.file_name(number) for number in range(document["files"])}
         found = Checkpoint(path, document["step"], document["state"], document["tensors"], group)
         schema = document["schema"]
+    except OSError as error:
+        raise Damaged(f"{Path(error.filename or path).name} cannot be read ({error.strerror})") from error
     except (ValueError, KeyError, TypeError) as error:
         raise Damaged(f"{MANIFEST} cannot be understood ({error})") from error
     if schema != SCHEMA or not path.name.startswith(f"step-{found.step:08d}"):

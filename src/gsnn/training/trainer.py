@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from torch import nn
 
 from .. import rng
 from ..errors import ConfigError, GsnnError
-from . import checkpoint, optim
+from . import optim, sharded
 from .energy import Meter, peak_memory_gb
 from .log import Log
 from .parallel import ALONE, Parallel, by_mesh
@@ -122,7 +122,7 @@ class _Fit:
         self.total = min(settings.epochs * train.steps_per_epoch, settings.max_steps or math.inf)
         optim.freeze(model, settings.freeze)
         self.damaged: list[str] = []
-        found = checkpoint.latest(self.folder, self.damaged)
+        found = sharded.latest(self.folder, self.damaged, parallel.flags)
         self.history = History(**found.state["history"]) if found else History()
         self.resumed = self.history.step if found else None
         self.runtime = self._runtime(runtime)
@@ -141,7 +141,7 @@ class _Fit:
         self.save_cost = self.data_wait = 0.0
         self.read_step, self.read_skipped = self.history.step, self.history.skipped
         self.read_loss, self.read_objects = self.state.loss_sum.item(), 0
-        self.time_is_up = False
+        self.time_is_up, self.pending = False, None
 
     def run(self) -> History:
         history, batches = self.history, iter(())
@@ -164,6 +164,8 @@ class _Fit:
                         self._interrupt()
             finally:
                 close(batches)
+                with suppress(GsnnError):  # told by the save that waited for it, or of no use to who was stopped
+                    self.pending and self.pending.wait()
             self.state.finish(history.best is not None)
         return history
 
@@ -319,11 +321,15 @@ class _Fit:
             "log": self.log.offset() if self.log else 0,
             "torch": torch.__version__,
         }
-        checkpoint.save(self.folder, self.history.step, self.state.tensors(), about)
+        self.pending = sharded.save(
+            self.folder, self.history.step, self.state.tensors(), about, group=self.parallel.flags
+        )
+        if wait:
+            self.pending.wait()
         self.saved_at = time.perf_counter()
         self.save_cost = self.saved_at - start
 
-    def _check(self, found: checkpoint.Checkpoint) -> None:
+    def _check(self, found: sharded.Checkpoint) -> None:
         theirs = found.state["identity"]
         for name, mine in self.identity.items():
             if theirs.get(name) != mine:
