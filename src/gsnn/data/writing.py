@@ -7,8 +7,9 @@ import hashlib
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import pyarrow.compute as pc
 
 from ..errors import GsnnError
 from . import codec
+from .schema import Schema
 from .source import QUARANTINE, Source
 from .stores import dataset, inside, is_survey, options
 from .values import checksums, healpix, numpy_of
@@ -58,6 +60,48 @@ def _bites(total: int, block: int) -> Iterator[tuple[int, int]]:
             size = max(size // 2, 16)
 
 
+@dataclass(frozen=True)
+class Stored:
+    """How rows lie on the disk: the columns with their codecs, those that GSNN adds, and the rows of a block."""
+
+    schema: Schema
+    arrow: pa.Schema
+    block: int
+
+    @classmethod
+    def of(cls, given: Schema, codecs: Mapping[str, str]) -> Stored:
+        schema = codec.choose(given, codecs)
+        reserved = {ROW, CHECKSUM, HEALPIX} & set(schema)
+        if reserved:
+            raise GsnnError(f"the column name {min(reserved)!r} is GSNN's own; rename it in the data")
+        row_bytes = sum(
+            np.dtype(c.dtype).itemsize * c.size for c in schema.columns if c.kind not in ("label", "text", "id")
+        )
+        extra = [pa.field(ROW, pa.int64()), pa.field(CHECKSUM, pa.int64())]
+        extra += [pa.field(HEALPIX, pa.int64())] if "ra" in schema and "dec" in schema else []
+        about = schema.arrow().metadata
+        fields = [*map(codec.field, schema.columns), *extra]
+        arrow = pa.schema(fields, metadata={**about, SEAL: seal(about[b"gsnn"])})
+        return cls(schema, arrow, int(np.clip(_BLOCK_BYTES // max(row_bytes, 1), 16, 1 << 16)))
+
+    def rows(
+        self, source: Source, start: int, stop: int, seed: int, first: int
+    ) -> tuple[pa.RecordBatch, pa.RecordBatch | None]:
+        """Rows start..stop-1 of a source as they are stored, numbered from ``first``; and those set aside, if any."""
+        batch, bad = source.rows(np.arange(start, stop), seed), None
+        if QUARANTINE in batch.schema.names:
+            good = pc.is_null(batch.column(QUARANTINE))
+            bad = batch.filter(pc.invert(good)).select(["id", QUARANTINE]).rename_columns(["id", "reason"])
+            batch = batch.filter(good)
+        names, numbers = list(self.schema), np.arange(first, first + batch.num_rows)
+        columns = [codec.stored(batch.column(c.name), c, numbers) for c in self.schema.columns]
+        digests = checksums(pa.RecordBatch.from_arrays(columns, names=names), names)
+        columns += [pa.array(numbers), pa.array(digests)]
+        if HEALPIX in self.arrow.names:
+            columns.append(pa.array(healpix(numpy_of(batch.column("ra")), numpy_of(batch.column("dec")))))
+        return pa.RecordBatch.from_arrays(columns, schema=self.arrow), bad
+
+
 def write(
     folder: str | Path,
     source: Source,
@@ -67,52 +111,28 @@ def write(
     codecs: Mapping[str, str],
     mode: str = "create",
 ) -> None:
-    schema, total = codec.choose(source.schema(), codecs), len(source)
-    reserved = {ROW, CHECKSUM, HEALPIX} & set(schema)
-    if reserved:
-        raise GsnnError(f"the column name {min(reserved)!r} is GSNN's own; rename it in the data")
-    sky = "ra" in schema and "dec" in schema
-    row_bytes = sum(
-        np.dtype(c.dtype).itemsize * c.size for c in schema.columns if c.kind not in ("label", "text", "id")
-    )
-    block = int(np.clip(_BLOCK_BYTES // max(row_bytes, 1), 16, 1 << 16))
-    extra = [pa.field(ROW, pa.int64()), pa.field(CHECKSUM, pa.int64())]
-    extra += [pa.field(HEALPIX, pa.int64())] if sky else []
-    about = schema.arrow().metadata
-    fields = [*map(codec.field, schema.columns), *extra]
-    stored = pa.schema(fields, metadata={**about, SEAL: seal(about[b"gsnn"])})
+    layout, total = Stored.of(source.schema(), codecs), len(source)
     rejected: list[pa.RecordBatch] = []
 
     leave = threading.Event()
 
     def batches() -> Iterator[pa.RecordBatch]:
-        next_row, names, pieces = first, list(schema), []
-        for start, stop in _bites(total, block):
+        next_row, pieces = first, []
+        for start, stop in _bites(total, layout.block):
             if leave.is_set():
                 raise GsnnError("interrupted")
-            batch = source.rows(np.arange(start, stop), seed)
-            if QUARANTINE in batch.schema.names:
-                good = pc.is_null(batch.column(QUARANTINE))
-                bad = batch.filter(pc.invert(good)).select(["id", QUARANTINE])
-                rejected.append(bad.rename_columns(["id", "reason"]))
-                batch = batch.filter(good)
-            numbers = np.arange(next_row, next_row + batch.num_rows)
-            columns = [codec.stored(batch.column(c.name), c, numbers) for c in schema.columns]
-            digests = checksums(pa.RecordBatch.from_arrays(columns, names=names), names)
-            columns += [pa.array(numbers), pa.array(digests)]
-            if sky:
-                columns.append(pa.array(healpix(numpy_of(batch.column("ra")), numpy_of(batch.column("dec")))))
+            batch, bad = layout.rows(source, start, stop, seed, next_row)
+            rejected.extend([] if bad is None else [bad])
             next_row += batch.num_rows
             if batch.num_rows:
-                pieces.append(pa.RecordBatch.from_arrays(columns, schema=stored))
-            if pieces and (stop % block == 0 or stop == total):
+                pieces.append(batch)
+            if pieces and (stop % layout.block == 0 or stop == total):
                 yield pieces[0] if len(pieces) == 1 else pa.concat_batches(pieces)
                 pieces = []
             if progress:
                 progress(stop, total)
         if next_row == first:
-            reasons = pa.Table.from_batches(rejected).column("reason").to_pylist() if rejected else []
-            raise GsnnError(f"none of the {total} rows can be used; the first reason: {reasons[0] if reasons else '-'}")
+            raise none_usable(total, pa.Table.from_batches(rejected).column("reason").to_pylist() if rejected else [])
 
     failure: list[BaseException] = []  # Lance would wrap what the generator raises into an error of its own
 
@@ -124,19 +144,10 @@ def write(
             raise
 
     def work() -> None:
-        reader = pa.RecordBatchReader.from_batches(stored, guarded())
+        reader = pa.RecordBatchReader.from_batches(layout.arrow, guarded())
         try:
             lance().write_dataset(reader, inside(folder, "objects.lance"), mode=mode, storage_options=options(folder))
-            bad, there = [batch for batch in rejected if batch.num_rows], is_survey(folder, "quarantine.lance")
-            if there and mode == "overwrite":
-                dataset(folder, "quarantine.lance").delete("true")
-            if bad:
-                lance().write_dataset(
-                    pa.Table.from_batches(bad),
-                    inside(folder, "quarantine.lance"),
-                    mode="append" if there else "create",
-                    storage_options=options(folder),
-                )
+            write_quarantine(folder, rejected, mode)
         except Exception:
             if failure:
                 raise failure[0] from None
@@ -150,3 +161,21 @@ def write(
         except BaseException:
             leave.set()
             raise
+
+
+def none_usable(total: int, reasons: Sequence[str]) -> GsnnError:
+    return GsnnError(f"none of the {total} rows can be used; the first reason: {reasons[0] if reasons else '-'}")
+
+
+def write_quarantine(folder: str | Path, rejected: Sequence[pa.RecordBatch], mode: str) -> None:
+    """The rows that were set aside, beside the objects."""
+    bad, there = [batch for batch in rejected if batch.num_rows], is_survey(folder, "quarantine.lance")
+    if there and mode == "overwrite":
+        dataset(folder, "quarantine.lance").delete("true")
+    if bad:
+        lance().write_dataset(
+            pa.Table.from_batches(bad),
+            inside(folder, "quarantine.lance"),
+            mode="append" if there else "create",
+            storage_options=options(folder),
+        )
