@@ -30,6 +30,7 @@ def scale_study(
     data: Any = None,
     out: str | Path | None = None,
     seed: int = 0,
+    resamples: int = RESAMPLES,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Train every size for every number of steps and fit L(N, D); go on where it was when typed again.
@@ -59,7 +60,7 @@ def scale_study(
         for name, (size, count, small) in rungs.items():
             points.append(_trained(small, one, folder / "fits" / name, size, count, seed, progress))
             progress.say(f"{key} = {size}, {count:,} steps: loss {points[-1]['loss']:.4f}")
-        found = fitted(points) | {"study": study.name, "key": f"model.{key}", "seed": seed}
+        found = fitted(points, resamples) | {"study": study.name, "key": f"model.{key}", "seed": seed}
         write_json(folder / "law.json", found)
         (folder / "law.svg").write_text(_svg(found))
     return found
@@ -107,7 +108,7 @@ def _trained(
         raise GsnnError(f"the training {folder} has no validation loss; a ladder needs a validation part")
     if best <= 0:
         raise GsnnError(
-            f"the validation loss of {folder.name} is {best:.4g}: a power law needs losses above 0, and the log density "
+            f"the validation loss of {folder.name} is {best:.4g}: a power law needs losses above 0; the log density "
             "of a number may be below; scale a classification, or regress with a loss that is an error"
         )
     network = made.model.objective.network

@@ -131,27 +131,33 @@ def tokens_for(law: laws.Law, parameters: float) -> float:
 
 def search(shape: Shape, devices: int, on: Device, settings: Settings, batch_tokens: float) -> list[Candidate]:
     """Every layout worth a look that fits in memory, the fastest first."""
-    objects = max(1, int(batch_tokens // settings.sequence))
     found = []
+    for layout, micro, held in feasible(shape, devices, on, settings, batch_tokens):
+        one = pace(shape, layout, micro, settings.sequence, on, held)
+        rate = in_one_step(layout, micro, settings.sequence) / one.seconds
+        mfu = rate * shape.flops(settings.sequence) / (layout.processes * on.peak)
+        found.append(Candidate(layout, micro, one, rate, mfu))
+    return sorted(found, key=lambda one: -one.tokens_per_second)
+
+
+def feasible(
+    shape: Shape, devices: int, on: Device, settings: Settings, batch_tokens: float
+) -> Iterator[tuple[Layout, int, dict[str, float]]]:
+    """(layout, objects of a piece, bytes held) of everything that fits in memory."""
+    objects = max(1, int(batch_tokens // settings.sequence))
     for cut in _cuts(shape, devices, on, settings):
         data = min(devices // cut.processes, objects)
         tried = 0
         for shard in _powers(data):
-            copies = data // shard
-            here = False
+            copies, here = data // shard, False
             for layout, micro in _pieces(cut.but(shard=shard, replicate=copies), objects // (shard * copies)):
-                bytes_held = memory(shape, layout, micro, settings.sequence, bytes_each=on.bytes_each)
-                if sum(bytes_held.values()) > USABLE * on.memory:
-                    continue
-                here = True
-                one = pace(shape, layout, micro, settings.sequence, on, bytes_held)
-                rate = in_one_step(layout, micro, settings.sequence) / one.seconds
-                mfu = rate * shape.flops(settings.sequence) / (layout.processes * on.peak)
-                found.append(Candidate(layout, micro, one, rate, mfu))
+                held = memory(shape, layout, micro, settings.sequence, bytes_each=on.bytes_each)
+                if sum(held.values()) <= USABLE * on.memory:
+                    here = True
+                    yield layout, micro, held
             tried += here
             if tried == 4:  # more shards save memory that is not needed and cost traffic
                 break
-    return sorted(found, key=lambda one: -one.tokens_per_second)
 
 
 def _cuts(shape: Shape, devices: int, on: Device, settings: Settings) -> Iterator[Layout]:
@@ -214,14 +220,18 @@ def _what_fits(shape: Shape, devices: int, on: Device, settings: Settings, batch
         f"{shape.parameters:.3g} parameters do not fit on {devices:,} x {on.name}: weights, gradients and optimiser "
         f"take {states:,.3g} GB a device of {on.memory / 1e9:,.3g} GB, and activations come on top"
     )
-    more = next((n for n in (devices * 2**k for k in range(1, 31)) if search(shape, n, on, settings, batch)), None)
+
+    def fits(one: Shape, count: int) -> bool:
+        return next(feasible(one, count, on, settings, batch), None) is not None
+
+    more = next((n for n in (devices * 2**k for k in range(1, 31)) if fits(shape, n)), None)
     said += f"; {more:,} would do" if more else "; no number of these devices does, for one block is too large for one"
     low, high = 4.0, math.log10(shape.parameters)
-    if not search(shape_for(10**low), devices, on, settings, batch):
+    if not fits(shape_for(10**low), devices):
         return f"{said}: shorten --sequence"
     for _ in range(7):
         middle = (low + high) / 2
-        low, high = (middle, high) if search(shape_for(10**middle), devices, on, settings, batch) else (low, middle)
+        low, high = (middle, high) if fits(shape_for(10**middle), devices) else (low, middle)
     return f"{said}, and a network of {10**low:.1e} parameters fits on these"
 
 
