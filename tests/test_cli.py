@@ -113,6 +113,30 @@ def test_doctor(gsnn):
         assert re.search(rf"^ok +{name} ", out, re.M)
 
 
+def test_what_is_missing_is_not_said_to_be_well(gsnn, monkeypatch):
+    monkeypatch.setattr("gsnn.doctor.OPTIONAL", {"no_such_package_": ("nothing", "pip install nothing")})
+    status, out, _ = gsnn("doctor")
+    assert status == 0  # it is not needed
+    assert re.search(r"^-- +no_such_package_ +not installed", out, re.M)
+    monkeypatch.setattr("gsnn.run.VERSIONS", ("torch", "no-such-package"))
+    status, out, _ = gsnn("doctor")
+    assert status == 1
+    assert re.search(r"^!! +no-such-package +missing; pip install no-such-package", out, re.M)
+
+
+def test_a_survey_leaves_a_page_only_where_one_is_asked_for(gsnn, table_survey, tmp_path):
+    status, out, _ = gsnn("survey", table_survey.path)
+    assert status == 0
+    line = out.strip().splitlines()[-1]
+    assert line.startswith("a page of distributions and pictures: gsnn survey")
+    assert list(tmp_path.iterdir()) == []
+    status, out, _ = gsnn(*line.split("gsnn ")[1].split())
+    assert status == 0
+    assert "page: table.html" in out
+    assert [path.name for path in tmp_path.iterdir()] == ["table.html"]
+    assert "redshift" in (tmp_path / "table.html").read_text()
+
+
 def test_the_way_of_a_beginner(gsnn, table_csv, tmp_path):
     """Files to a survey, a study inferred, checked, run, and the network used: each line as the one before suggests."""
     status, out, _ = gsnn("ingest", table_csv, "--out", "stars.survey")

@@ -330,7 +330,10 @@ def survey(
     print(describe(opened, opened.where(where), page))
     _quarantined(opened)
     if page is None:
-        print(f"\na page of distributions and pictures: gsnn survey {path} --page {Path(path.rstrip('/')).stem}.html")
+        from shlex import quote
+
+        file = f"{Path(path.rstrip('/')).stem}.html"
+        print(f"\na page of distributions and pictures: gsnn survey {quote(path)} --page {quote(file)}")
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""What is in a survey: a table for the terminal, and one page of pictures."""
+"""What is in a survey: a table for the terminal, and a page of distributions and pictures."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _MOST = 50_000  # objects looked at for the statistics
 _PICTURES = 48
 
 
-def describe(survey: Survey, rows: np.ndarray, page: Path) -> str:
-    """A line a column: kind, unit, shape, range; the page of pictures is written beside."""
+def describe(survey: Survey, rows: np.ndarray, page: Path | None = None) -> str:
+    """A line a column: kind, unit, shape, range; with ``page`` the same as a page of distributions and pictures."""
     if not len(rows):
         raise GsnnError("no object fulfils the condition; `gsnn survey SURVEY` without --where shows all")
     some = survey.view(rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _MOST)).astype(int))])
@@ -25,6 +25,8 @@ def describe(survey: Survey, rows: np.ndarray, page: Path) -> str:
         about = _about(values.columns([column.name])[column.name], column.classes, column.kind)
         text = " ".join(filter(None, (column.kind, shape, ",".join(column.bands))))
         lines.append(f"{column.name:<28} {text:<20} {column.unit:<10} {about}")
+    if page is None:
+        return "\n".join(lines)
     from .report.page import save
     from .report.survey import survey_page
 
@@ -32,7 +34,7 @@ def describe(survey: Survey, rows: np.ndarray, page: Path) -> str:
     plain = [c.name for c in survey.schema.columns if not c.shape]
     pictures = _thumbnails(survey, some)
     save(page, survey_page(survey.schema, some.columns(plain), pictures, counts, title=Path(survey.path).name))
-    return "\n".join([*lines, "", f"pictures: {page}"])
+    return "\n".join([*lines, "", f"page: {page}"])
 
 
 def _about(values: np.ndarray, classes: tuple[str, ...], kind: str) -> str:

@@ -15,26 +15,28 @@ OPTIONAL = {
 }
 
 
-def lines() -> list[tuple[str, str, bool]]:
-    """(what, how it is, whether it is well) for everything that matters."""
+def lines() -> list[tuple[str, str, str]]:
+    """(what, how it is, state) for everything that matters: ``ok``, ``--`` (not there, not needed) or ``!!``."""
     from .run import VERSIONS, versions
 
     found = versions()
-    out = [("python", found.pop("python"), True)]
-    out += [(name, found.get(name, "missing; pip install " + name), name in found) for name in VERSIONS]
+    out = [("python", found.pop("python"), "ok")]
+    out += [(n, found[n], "ok") if n in found else (n, f"missing; pip install {n}", "!!") for n in VERSIONS]
     import torch
 
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    out.append(("cpu", f"{platform.machine()}, {os.cpu_count()} cores, {memory:.0f} GiB", True))
+    out.append(("cpu", f"{platform.machine()}, {os.cpu_count()} cores, {memory:.0f} GiB", "ok"))
     if torch.cuda.is_available():
         for i in range(torch.cuda.device_count()):
             about = torch.cuda.get_device_properties(i)
-            out.append((f"cuda:{i}", f"{about.name}, {about.total_memory / 2**30:.0f} GiB", True))
+            out.append((f"cuda:{i}", f"{about.name}, {about.total_memory / 2**30:.0f} GiB", "ok"))
     else:
-        out.append(("gpu", "none that torch can use; everything runs on the CPU", True))
+        out.append(("gpu", "none that torch can use; everything runs on the CPU", "--"))
     free = shutil.disk_usage(".").free / 2**30
-    out.append(("disk", f"{free:.0f} GiB free here" + ("" if free > 5 else "; a survey may not fit"), free > 1))
+    small = "" if free > 5 else "; a survey may not fit"
+    out.append(("disk", f"{free:.0f} GiB free here{small}", "!!" if free < 1 else "--" if small else "ok"))
     for name, (what, how) in OPTIONAL.items():
         there = importlib.util.find_spec(name) is not None
-        out.append((name, f"found ({what})" if there else f"not installed ({what}): {how}", True))
+        about = f"found ({what})" if there else f"not installed ({what}): {how}"
+        out.append((name, about, "ok" if there else "--"))
     return out

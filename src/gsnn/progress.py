@@ -34,8 +34,11 @@ class Progress:
             self.at(f"epoch {event['epoch'] + 1}", event["step"], event["steps"], " · ".join(parts))
 
 
+EVERY = 15.0  # seconds between lines of progress where the output is a file
+
+
 class Terminal(Progress):
-    """Live lines on a terminal; plain lines, one a step, where the output is a file."""
+    """Live lines on a terminal; plain lines where the output is a file: one a step, and one now and then within."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -44,9 +47,11 @@ class Terminal(Progress):
         self._bar: Any = None
         self._task: Any = None
         self._label = ""
+        self._told = time.monotonic()
 
     def step(self, number: int, detail: str = "") -> None:
         self.done()
+        self._told = time.monotonic()
         self.console.print(f"[bold cyan]{number}[/] [bold]{STEPS[number - 1]}[/]  {detail}", soft_wrap=True)
 
     def say(self, text: str) -> None:
@@ -55,6 +60,9 @@ class Terminal(Progress):
 
     def at(self, label: str, done: int, total: int, detail: str = "") -> None:
         if not self.console.is_terminal:
+            if time.monotonic() - self._told >= EVERY:
+                self.say(" ".join(filter(None, (f"{label}: {done:,} of {total:,}", detail))))
+                self._told = time.monotonic()
             return
         if self._bar is None or label.split(" ")[0] != self._label.split(" ")[0]:
             self.done()
