@@ -43,7 +43,7 @@ class Stand(nn.Module):
         super().__init__()
         self.inputs, self.targets = inputs, Schema.of([target])
         self.objective = nn.Module()
-        self.objective.network = network
+        self.objective.network = self.objective.answer = network
 
     def transform(self, batch):
         return {name: batch[name].float() / 10 if name in self.inputs else x for name, x in batch.items()}

@@ -78,7 +78,7 @@ def question(model: nn.Module, batch: Batch, scalars: bool, who: str) -> Iterato
             def network(x: Tensor, rest: tuple[Tensor, ...]) -> Tensor:
                 parts = [part.reshape(-1, *shape) for part, shape in zip(x.split(sizes, 1), shapes)]
                 columns = {**{c.name: part for c, part in zip(asked, parts)}, **dict(zip(others, rest))}
-                return model.objective.read(model.objective.network.features(**columns)).float()
+                return model.objective.answer(**columns).float()
 
             with torch.no_grad():
                 chosen = network(x, rest).argmax(1)

@@ -53,6 +53,10 @@ class Objective(nn.Module):
         """What :meth:`predict` makes an answer of, from the network's features [object, feature]."""
         return self.network.head(features)
 
+    def answer(self, **columns: Tensor) -> Tensor:
+        """The same from the inputs themselves: what explanations ask."""
+        return self.network(**columns)
+
     def finish(self, features: Tensor, targets: dict[str, np.ndarray]) -> None:
         """What is fitted after training, from the features [object, feature] of training objects and their targets."""
 

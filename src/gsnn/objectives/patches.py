@@ -104,6 +104,9 @@ class Patches(Objective):
     def read(self, features: Float[Tensor, "object feature"]) -> Float[Tensor, "object output"]:
         return read(self.probes, features)
 
+    def answer(self, **columns: Tensor) -> Float[Tensor, "object output"]:
+        return self.read(self.network.features(**columns))
+
     def finish(self, features: Float[Tensor, "object feature"], targets: dict[str, np.ndarray]) -> None:
         for probe in self.probes:
             probe.fit(features, targets[probe.column.name])
