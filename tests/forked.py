@@ -14,7 +14,10 @@ from datetime import timedelta
 from typing import Any
 
 import torch
+import torch._dynamo  # what a first distributed tensor imports: once, before the forks
 import torch.distributed as dist
+import torch.distributed.checkpoint.planner_helpers
+import torch.distributed.tensor
 
 
 def fork(call: Callable[..., Any], *arguments: Any) -> tuple[int, int]:
