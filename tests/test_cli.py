@@ -276,7 +276,14 @@ def test_json_alone_stands_on_stdout(study, table_survey, tmp_path):
 def test_mistakes_are_sentences(fails, study, table_survey, table_run):
     data, run = table_survey.path, table_run.path
     assert "did you mean 'pulsars'" in fails("run", "pulsar")
-    assert "there is no study file nowhere.toml" in fails("check", "nowhere.toml")
+    assert "there is no study file nowhere.toml; `gsnn new morphology" in fails("check", "nowhere.toml")
+    assert "did you mean 'stars.toml'?" in fails("check", "star.toml")
+    assert "did you mean 'learning_rate'?" in fails("run", study, "--data", data, "--set", "train.lr=1e-3")
+    (study.parent / "labels.csv").write_text("name,size\na,1\n")
+    (study.parent / "objects.csv").write_text("id,g\na,1\nb,2\n")
+    labels = ("ingest", "objects.csv", "--out", "x", "--labels", "labels.csv", "--on", "nam")
+    assert "the table of labels, labels, has no column 'nam'; did you mean 'name'?" in fails(*labels)
+    assert fails("ingest", "nothere.fits", "--out", "x") == "gsnn: no such file: nothere.fits"
     assert "did you mean 'epochs'" in fails("run", study, "--data", data, "--set", "train.epohcs=3")
     assert "--set 'epochs'" in fails("run", study, "--data", data, "--set", "epochs")
     assert "the study 'pulsars' needs data: name them by --data PATH" in fails("run", "pulsars")

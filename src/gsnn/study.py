@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from .config import check, normalise, options, parse, resolve
 from .data.split import SplitSettings
-from .errors import ConfigError, GsnnError, suggest
+from .errors import ConfigError, GsnnError, nearest, suggest
 from .origin import Origin, Written, anchored, is_path, key_of, rewritten
 from .training.settings import Train
 
@@ -265,7 +265,9 @@ def _find(study: str | Path) -> Path:
     if path.is_file():
         return path
     if path.suffix == ".toml" or "/" in str(study):
-        raise GsnnError(f"there is no study file {study}; `gsnn new morphology {path.name}` writes one to change")
+        near = nearest(path.name, (one.name for one in path.parent.glob("*.toml")))
+        advice = f"did you mean {near!r}?" if near else f"`gsnn new morphology {path.name}` writes one to change"
+        raise GsnnError(f"there is no study file {study}; {advice}")
     raise GsnnError(f"there is no study {str(study)!r}; {suggest(str(study), known)} (`gsnn studies` lists them)")
 
 

@@ -69,7 +69,7 @@ def state(folder):
         ({"data__derive": {"x": "g - kind"}}, "cannot compute x"),
         ({"evaluate__by": ["size"]}, "no column 'size'"),
         ({"evaluate__metrics": ["acuracy"]}, "did you mean 'accuracy'?"),
-        ({"evaluate__headline": "f1[star"}, "is not measured; did you mean 'f1[star]'?"),
+        ({"evaluate__headline": "f1[star"}, "'f1[star' is not measured; did you mean 'f1[star]'?"),
         ({"data__split": {"by": "column", "column": "kind"}}, "says 'quasar', where train, valid or test is needed"),
         ({"data__split": {"fractions": [0.5, 0.2, 0.2]}}, "must be positive and add up to 1"),
         ({"data__split": {"fractions": [1.0, 0.0, 0.0]}}, "a part of the split is empty"),

@@ -136,7 +136,7 @@ def check_metrics(study: Study, one: Ground, model: Any) -> None:
         known = [metric.name for metric in metrics_for(prediction, one.targets[name], asked)]
         headline = study.evaluate.headline
         if headline and headline not in known:
-            raise ConfigError(f"is not measured; {suggest(headline, known)}", ("evaluate", "headline"))
+            raise ConfigError(f"{headline!r} is not measured; {suggest(headline, known)}", ("evaluate", "headline"))
 
 
 def judged(

@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable
 from glob import glob, has_magic
 
-from ...errors import GsnnError
+from ...errors import GsnnError, nearest
 
 HEAD = 1 << 16
 MAX_TEXT = 1 << 33  # bytes of a table that are held in memory
@@ -145,9 +145,8 @@ def find(source: str) -> tuple[list[str], str | None]:
     folder = os.path.dirname(source) or "."
     if not os.path.isdir(folder):
         raise GsnnError(f"no such file: {source} (there is no folder {folder})")
-    from ...errors import suggest
-
-    raise GsnnError(f"no such file: {source}; {suggest(os.path.basename(source), sorted(os.listdir(folder))[:50])}")
+    near = nearest(os.path.basename(source), os.listdir(folder))
+    raise GsnnError(f"no such file: {source}" + (f"; did you mean {near!r}?" if near else ""))
 
 
 def sort_out(paths: list[str], folder: str) -> tuple[list[str], str, list[str]]:

@@ -54,7 +54,7 @@ def _key(labels: Raw, on: str) -> Field:
     for name in (clean([on])[0], on):
         if name in names:
             return names[name]
-    raise GsnnError(f"the labels {labels.stem} have no column {on!r}; {suggest(on, names)}")
+    raise GsnnError(f"the table of labels, {labels.stem}, has no column {on!r}; {suggest(on, names)} (--on names it)")
 
 
 def _matched(one: Field, rows: np.ndarray) -> Field:
