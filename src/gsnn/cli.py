@@ -370,6 +370,20 @@ def predict(
 
 
 @app.command()
+def export(
+    run: RunPath,
+    out: Annotated[Path, typer.Option("--out", help="the safetensors file to write")] = Path("model.safetensors"),
+    weights: Annotated[
+        str | None, typer.Option("--weights", help="of the newest checkpoint: best, average or model (the last ones)")
+    ] = None,
+) -> None:
+    """The weights of a run, or of one of its checkpoints, as one safetensors file."""
+    from .training.export import export
+
+    print(f"wrote {out}: {export(run, out, weights)}")
+
+
+@app.command()
 def compare(first: RunPath, second: RunPath, as_json: Json = False) -> None:
     """Paired differences between two runs, with intervals."""
     from .run import Run
