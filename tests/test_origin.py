@@ -198,6 +198,12 @@ def test_a_mistake_of_set_that_the_data_show(home, override):
     assert "my.toml" not in str(error.value)
 
 
+def test_a_mistake_of_a_later_change(home):
+    study = Study.load(home / "my.toml").set("data.target=kin")
+    with pytest.raises(GsnnError, match=r"--set data.target=kin: \[data\] target: no column"):
+        study.check()
+
+
 def test_a_study_stays_plain_values(home):
     study = Study.load(home / "my.toml")
     assert json.loads(json.dumps(study.to_dict()))["data"]["source"] == os.path.join(home, "sky.survey")

@@ -504,7 +504,7 @@ def test_ctrl_c_anywhere_leaves_a_run_that_goes_on(table_run, table_survey, tmp_
 def test_ctrl_c_while_a_survey_is_made_leaves_nothing(table_csv, tmp_path):
     code = (
         "import os, signal, sys\n"
-        "import gsnn.data.survey as s\n"
+        "import gsnn.data.writing as s\n"
         "def checksums(*a, real=s.checksums):\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n"
         "    return real(*a)\n"
