@@ -132,6 +132,10 @@ def fitted(points: list[dict[str, Any]], resamples: int = RESAMPLES) -> dict[str
     notes = []
     errors = [abs(law.loss(n, d) / y - 1) for n, d, y in zip(*columns)]
     notes.append(f"the law is within {100 * float(np.mean(errors)):.1f}% of the trainings on average")
+    if 0.01 * min(columns[2]) > law.E:
+        notes.append(
+            "no floor is in sight: E is not determined, and neither are far extrapolations; add budgets or sizes"
+        )
     if len(points) > 6:
         last = max(range(len(points)), key=lambda i: columns[0][i] * columns[1][i])
         rest = fit(*([value for i, value in enumerate(column) if i != last] for column in columns))

@@ -285,12 +285,14 @@ def _limits(best: Candidate, numbers: dict[str, float], devices: int, on: Device
         (one.update / one.seconds, "the optimiser's update"),
         (1 - numbers["goodput"], f"failures, one every {span(numbers['mtbf_hours'] * 3600)}"),
     ]
+    if layout.recompute:
+        lost.append((one.compute / one.seconds / 4, "computing activations again, for want of memory"))
     said = [f"{share:.0%} of the time goes to {what}" for share, what in sorted(lost, reverse=True) if share >= 0.01]
     if numbers["goodput"] <= 0:
         said.insert(0, "failures come faster than restarts: this run never ends; restart faster or use fewer devices")
     full = numbers["memory_bytes"] / on.memory
     if full > 0.7:
-        said.append(f"memory is {full:.0%} full" + (", with activations computed again" if layout.recompute else ""))
+        said.append(f"memory is {full:.0%} full")
     idle = devices - layout.processes
     if idle > 0.01 * devices:
         said.append(

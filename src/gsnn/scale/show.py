@@ -19,6 +19,11 @@ def si(value: float, unit: str = "", digits: int = 3) -> str:
     return f"{value:,.{digits}g} {PREFIXES[step]}{unit}".rstrip()
 
 
+def count(value: float) -> str:
+    """``7.2e10`` as ``72 B``: parameters and tokens are counted in thousands, millions, billions and trillions."""
+    return si(value).replace(" G", " B")
+
+
 def words(layout: Any) -> str:
     """The dimensions of a layout that are cut, in words."""
     cut = {name: getattr(layout, name) for name in ("replicate", "shard", "pipeline", "context", "tensor")}
@@ -42,15 +47,15 @@ def lines(plan: Plan) -> list[tuple[str, str]]:
     reads = f"reading {si(n['data_bytes_per_second'], 'B/s')} of pixels"
     kinds = ", ".join(f"{k} {v / 1e9:.3g}" for k, v in sorted(held.items(), key=lambda kv: -kv[1]) if v > 5e7)
     return [
-        ("network", f"{si(shape.parameters)} parameters: {shape.layers} blocks of width {shape.width:,}"),
-        ("tokens", f"{si(plan.tokens)} ({n['rubin_years']:,.3g} years of Rubin), {si(n['flops'], 'FLOP')}"),
+        ("network", f"{count(shape.parameters)} parameters: {shape.layers} blocks of width {shape.width:,}"),
+        ("tokens", f"{count(plan.tokens)} ({n['rubin_years']:,.3g} years of Rubin), {si(n['flops'], 'FLOP')}"),
         ("machine", f"{best.layout.processes:,} of {plan.devices:,} x {on.name}"),
         ("", ""),
         ("layout", words(best.layout)),
         ("step", f"{n['batch_tokens'] / 1e6:,.3g} M tokens in {span(best.pace.seconds)}: {pieces}"),
         ("memory", f"{n['memory_bytes'] / 1e9:,.3g} of {on.memory / 1e9:,.3g} GB a device ({kinds})"),
         ("traffic", ", ".join(f"{k} {si(v, 'B')}" for k, v in sent.items()) + " a rank and step" if sent else "none"),
-        ("MFU", f"{best.mfu:.1%}, {si(best.tokens_per_second)} tokens/s, {reads}"),
+        ("MFU", f"{best.mfu:.1%}, {count(best.tokens_per_second)} tokens/s, {reads}"),
         ("bubble", f"{best.pace.bubble / best.pace.seconds:.1%} of a step"),
         ("", ""),
         ("time", f"{span(3600 * n['hours_without_failures'])} without failures, {span(3600 * n['hours'])} with them"),
@@ -60,7 +65,7 @@ def lines(plan: Plan) -> list[tuple[str, str]]:
         ("energy", f"{si(1000 * n['kwh'], 'Wh')} at a PUE of {plan.settings.pue:g}, {si(n['co2e_kg'] / 1000)} t CO2e"),
         ("cost", f"{_money(n['dollars'])} dollars at {on.price:g} a device-hour"),
         ("loss", f"{n['loss']:.3f} nats a token by the {plan.settings.law} law of text; the best for these FLOPs: "
-                 f"{si(n['optimal_parameters'])} parameters on {si(n['optimal_tokens'])} tokens"),
+                 f"{count(n['optimal_parameters'])} parameters on {count(n['optimal_tokens'])} tokens"),
     ]  # fmt: skip
 
 
@@ -132,7 +137,7 @@ def show_lines(rows: list[tuple[str, str]]) -> None:
 def law_lines(found: dict[str, Any]) -> list[tuple[str, str]]:
     """(what, how much) of a fitted law."""
     rows = [
-        (f"{point['size']}, {point['steps']:,} steps", f"N {si(point['parameters'])}, D {si(point['tokens'])}, "
+        (f"{point['size']}, {point['steps']:,} steps", f"N {count(point['parameters'])}, D {count(point['tokens'])}, "
          f"loss {point['loss']:.4f}, law {point['law']:.4f}")
         for point in found["points"]
     ]  # fmt: skip
