@@ -33,6 +33,9 @@ Seed = Annotated[int, typer.Option("--seed", help="one seed fixes every number")
 Out = Annotated[Path | None, typer.Option("--out", help="the folder of the run")]
 Processes = Annotated[int, typer.Option("--nproc", help="train by this many processes of this machine")]
 Json = Annotated[bool, typer.Option("--json", help="print the result as JSON on stdout")]
+Nproc = Annotated[int | None, typer.Option("--nproc", help="processes of this machine that share the work")]
+Dask = Annotated[str | None, typer.Option("--dask", help="the address of a Dask scheduler, or its JSON file")]
+Fragment = Annotated[int | None, typer.Option("--fragment", help="objects of a task, where work is shared")]
 Trust = Annotated[bool, typer.Option("--trust", help="allow parts from outside GSNN that a received run names")]
 
 
@@ -243,25 +246,39 @@ def ingest(
         typer.Option("--codec", help="how a column is stored, as in image=quantise or spectrum=lossless"),
     ] = None,
     append: Annotated[bool, typer.Option("--append", help="add to a survey that exists")] = False,
+    nproc: Nproc = None,
+    dask: Dask = None,
+    fragment: Fragment = None,
 ) -> None:
     """Files become a survey; the format is recognised by itself."""
     from .data.survey import Survey
     from .progress import Terminal
+    from .spread.ingest import ingest, source_of
 
     progress = Terminal()
+    at = lambda done, total: progress.at("rows", done, total)  # noqa: E731
+    given = {"labels": labels, "on": on, "catalogue": catalogue, "size": size, "crop": crop, "missing": missing}
     if on is not None and labels is None:
         raise GsnnError("--on names the column that the objects share with a table of labels; add --labels TABLE")
-    source = _source(paths, labels, on or "id", catalogue, size, crop, missing)
-    at = lambda done, total: progress.at("rows", done, total)  # noqa: E731
-    before = len(Survey.open(out)) if append else 0
-    if append:
-        if codec:
-            raise GsnnError("the survey knows its codecs already; leave --codec out with --append")
-        survey = Survey.open(out).append(source, progress=at)
+    before, codecs = len(Survey.open(out)) if append else 0, _pairs(codec or [])
+    if append and codecs:
+        raise GsnnError("the survey knows its codecs already; leave --codec out with --append")
+    together = any(word is not None for word in (nproc, dask, fragment))
+    if append and together:
+        raise GsnnError("--append adds rows in this process; leave --nproc, --dask and --fragment out")
+    if together:
+        more = {"codecs": codecs, "nproc": nproc, "dask": dask, "fragment": fragment, "progress": progress}
+        survey = ingest(paths, out, **given, **more)
+        notes = survey.schema.provenance.get("notes", ())
     else:
-        survey = Survey.create(out, source, codecs=_pairs(codec or []), progress=at)
+        source = source_of(paths, **given)
+        if append:
+            survey = Survey.open(out).append(source, progress=at)
+        else:
+            survey = Survey.create(out, source, codecs=codecs, progress=at)
+        notes = getattr(source, "notes", ())
     progress.done()
-    for line in getattr(source, "notes", ()):
+    for line in notes:
         print(f"note: {line}")
     added = f" ({len(survey) - before:,} added)" if append else ""
     print(f"{len(survey):,} objects in {out}{added}; look at them by `gsnn survey {out}`")
@@ -273,18 +290,6 @@ def _pairs(words: list[str]) -> dict[str, str]:
         if not all(word.partition("=")):
             raise GsnnError(f"--codec {word!r} needs the form column=codec, as in image=quantise")
     return dict(word.split("=", 1) for word in words)
-
-
-def _source(paths: list[str], labels: Any, on: str, catalogue: Any, size: Any, crop: Any, missing: Any) -> Any:
-    if catalogue is not None:
-        from .data.cutouts import cutouts
-
-        if size is None:
-            raise GsnnError("--cutouts needs --size PIXELS")
-        return cutouts(paths[0] if len(paths) == 1 else paths, catalogue, size=size)
-    from .data.readers import read
-
-    return read(paths[0] if len(paths) == 1 else paths, labels=labels, on=on, size=size, crop=crop, missing=missing)
 
 
 def _quarantined(survey: Any) -> None:
@@ -357,16 +362,25 @@ def crossmatch(
 def predict(
     run: RunPath,
     data: Annotated[str, typer.Argument(metavar="DATA", help="a survey, a file or a folder")],
-    out: Annotated[Path, typer.Option("--out", help="the Parquet file to write")] = Path("predictions.parquet"),
+    out: Annotated[Path, typer.Option("--out", help="a .parquet file, or a folder")] = Path("predictions.parquet"),
+    nproc: Nproc = None,
+    dask: Dask = None,
+    fragment: Fragment = None,
     trust: Trust = False,
 ) -> None:
     """A trained network on data it has never seen."""
     from .run import Run
 
-    progress = _progress()
-    table = Run(run, trust=trust).predict(data, out, progress)
-    flagged = sum(1 for flag in table.column("flag").to_pylist() if flag)
-    print(f"{table.num_rows:,} predictions in {out}, {flagged:,} of them flagged")
+    progress, opened = _progress(), Run(run, trust=trust)
+    if any(word is not None for word in (nproc, dask, fragment)) or out.suffix != ".parquet":
+        from .spread.predict import predict
+
+        found = predict(opened, data, out, nproc=nproc, dask=dask, fragment=fragment, progress=progress)
+        objects, flagged = found["objects"], found["flagged"]
+    else:
+        table = opened.predict(data, out, progress)
+        objects, flagged = table.num_rows, sum(1 for flag in table.column("flag").to_pylist() if flag)
+    print(f"{objects:,} predictions in {out}, {flagged:,} of them flagged")
 
 
 @app.command()

@@ -83,8 +83,8 @@ def predict(run: Run, data: Any, out: str | Path | None = None, progress: Progre
                 else:
                     writer = writer or pq.ParquetWriter(partial, piece.schema)
                     writer.write_table(piece)
-            bad = _unread(survey, piece.schema)
-            if bad is not None:
+            bad = unread(survey.quarantined(), piece.schema)
+            if len(bad):
                 pieces.append(bad) if partial is None else writer.write_table(bad)
             if partial is not None:
                 writer.close()
@@ -97,10 +97,8 @@ def predict(run: Run, data: Any, out: str | Path | None = None, progress: Progre
     return pa.concat_tables(pieces) if partial is None else pq.read_table(out)
 
 
-def _unread(survey: Survey, schema: pa.Schema) -> pa.Table | None:
-    rows = survey.quarantined()
-    if not rows:
-        return None
+def unread(rows: list[dict[str, str]], schema: pa.Schema) -> pa.Table:
+    """The answer for rows that were set aside: no prediction, and the reason as the flag."""
     columns: dict[str, Any] = {name: pa.nulls(len(rows), schema.field(name).type) for name in schema.names}
     columns["id"] = pa.array([row["id"] for row in rows], schema.field("id").type)
     columns["flag"] = pa.array([f"quarantined: {row['reason']}" for row in rows], schema.field("flag").type)
