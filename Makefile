@@ -6,7 +6,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-real test-browser lint docs fuzz clean
+.PHONY: demo test test-real test-browser test-scale lint docs fuzz clean
 
 $(BIN)/gsnn: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -22,13 +22,16 @@ demo: $(BIN)/gsnn
 	$(BIN)/gsnn run morphology
 
 test: $(VENV)/tested
-	$(BIN)/python -m pytest -n 2 -m "not real and not browser and not slow and not documents"
+	$(BIN)/python -m pytest -n 2 -m "not real and not browser and not slow and not scale and not documents"
 
 test-real: $(VENV)/tested
 	$(BIN)/python -m pytest -n 2 -m "real or slow"
 
 test-browser: $(VENV)/tested
 	$(BIN)/python -m pytest -m browser
+
+test-scale: $(VENV)/tested
+	$(BIN)/python -m pytest -m scale
 
 lint: $(VENV)/tested
 	$(BIN)/ruff check .

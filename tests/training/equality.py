@@ -1,10 +1,11 @@
-"""Trainings of small networks under layouts of several processes: the loss of every step, and the weights at the end."""
+"""Trainings of small networks under layouts of several processes: the loss of every step, and the weights at first."""
 
 from __future__ import annotations
 
-import faulthandler
+import hashlib
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from gsnn.data.schema import Column, Schema
 
 BATCH, SIDE = 8, 8
 TRANSFORMER = {
-    "name": "gsnn.models.transformer:Transformer",
+    "name": "transformer",
     "width": 32,
     "layers": 4,
     "heads": 4,
@@ -26,7 +27,7 @@ TRANSFORMER = {
 TASKS: dict[str, dict[str, Any]] = {
     "classify": {  # class weights: a mean on each process would be wrong
         "model": {
-            "name": "gsnn.models.transformer:Transformer",
+            "name": "transformer",
             "width": 32,
             "layers": 4,
             "heads": 4,
@@ -82,13 +83,24 @@ def model(task: str, seed: int = 3):
 
     spec = TASKS[task]
     made = Model(schema("image"), schema("kind"), {**spec, "transforms": {}}, seed=seed)
-    if hasattr(made.objective, "class_weight"):
-        made.objective.class_weight.copy_(torch.tensor([0.5, 1.7, 3.3]))
+    if hasattr(made.objective, "weight"):
+        made.objective.weight.copy_(torch.tensor([0.5, 1.7, 3.3]))
     return made
 
 
-def train(task: str, layout: dict[str, Any], folder: Path, steps: int, n: int = 30, **settings: Any) -> list[float]:
-    """The loss of every step; the last batch of each epoch is a short one."""
+def digests(model: torch.nn.Module) -> dict[str, str]:
+    """Of every whole parameter, on all processes together: a stage of a pipeline knows its own only."""
+    from gsnn.training.together import gather
+
+    found = {}
+    for name, value in model.named_parameters():
+        whole = value.full_tensor() if hasattr(value, "full_tensor") else value
+        found[name] = hashlib.sha256(whole.detach().numpy().tobytes()).hexdigest()
+    return {name: digest for one in gather(found, None) for name, digest in one.items()}
+
+
+def train(task: str, layout: dict[str, Any], folder: Path, steps: int, n: int = 30, **settings: Any) -> dict[str, Any]:
+    """The loss of every step and epoch, and digests of the first weights. The last batch of an epoch is a short one."""
     from gsnn.training.parallel import Parallel
     from gsnn.training.runtime import Runtime
     from gsnn.training.settings import Layout, Train
@@ -103,7 +115,7 @@ def train(task: str, layout: dict[str, Any], folder: Path, steps: int, n: int = 
     fit = _Fit(
         model(task), read, check, chosen, folder, Runtime("cpu", threads=1), 0, None, lambda event: None, parallel
     )
-    losses, step = [], fit._step
+    losses, step, initial = [], fit._step, digests(fit.model)
 
     def watched(batches: Any) -> None:
         fit.state.loss_sum.zero_()
@@ -113,7 +125,21 @@ def train(task: str, layout: dict[str, Any], folder: Path, steps: int, n: int = 
     fit._step = watched
     fit._save = lambda wait=False: None
     history = fit.run()
-    return [*losses, *(event["valid_loss"] for event in history.epochs)]
+    return {"losses": losses, "valid": [event["valid_loss"] for event in history.epochs], "initial": initial}
+
+
+def together(processes: int, cases: list[tuple[Any, ...]], folder: Path) -> list[dict[str, Any]]:
+    """Every (task, layout, steps, settings) by a group of so many processes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "cases.json").write_text(json.dumps(cases))
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] * (processes > 1)
+    done = subprocess.run(
+        [sys.executable, *launcher, __file__, str(folder / "cases.json"), str(folder / "found.json")],
+        capture_output=True, text=True, timeout=1500, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    if done.returncode:
+        raise AssertionError(done.stderr[-6000:])
+    return json.loads((folder / "found.json").read_text())
 
 
 def main() -> None:
@@ -121,7 +147,6 @@ def main() -> None:
     import torch.distributed as dist
 
     torch.set_num_threads(1)
-    faulthandler.dump_traceback_later(90, exit=True)
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     if world > 1:
         dist.init_process_group("gloo")
