@@ -219,7 +219,7 @@ def everything(rank: int) -> dict:
             for layer, make in LAYERS.items() if (name, d) in FOR_LAYERS else ():
                 found["layers"][name, d, layer] = of_layers(make, d, mesh, dims)
             for network, settings in NETWORKS.items():
-                for pooled in (False, True):
+                for pooled in (False, True) if d == 3 else (network == "zero",):
                     found["networks"][name, d, network, pooled] = of_network(d, mesh, dims, pooled, settings)
     for name in ("2x2", "1x4"):
         shape, _, dims = MESHES[name]
@@ -256,7 +256,9 @@ def test_a_layer_on_blocks_is_the_layer(found, layer):
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("pooled", [False, True], ids=["each voxel", "each object"])
 def test_a_unet_on_blocks_is_the_unet(found, network, pooled):
-    for name, d in cases():
+    seen = [(name, d) for name, d in cases() if (name, d, network, pooled) in found[0]["networks"]]
+    assert len(seen) >= 4
+    for name, d in seen:
         value, what = worst(found, "networks", (name, d, network, pooled))
         assert value < 5e-6, (name, d, what)
 
