@@ -14,6 +14,7 @@ from torch.distributed.tensor import DeviceMesh, Shard, distribute_tensor
 
 from gsnn.errors import GsnnError
 from gsnn.training import sharded, storage
+from gsnn.training.dcp import Reader
 
 FILES = ("tensors-00000.safetensors", "tensors-00001.safetensors", "manifest.json", "SHA256SUMS")
 
@@ -95,6 +96,8 @@ def test_a_list_of_digests_that_forgets_a_file_is_no_proof(newest):
 
 
 def damaged_for_two(rank, folder):
+    with pytest.raises(GsnnError, match="step-00000002 is damaged: "):
+        Reader(folder / "step-00000002")
     like = {"w": torch.zeros(6, 5), "n": torch.zeros(7, dtype=torch.int64)}
     damaged = []
     return sharded.load(folder, like, damaged), damaged, like["w"].unique().tolist()

@@ -8,6 +8,7 @@ from forked import together
 from safetensors.torch import load_file
 from torch.distributed.tensor import DeviceMesh, Shard, distribute_tensor
 
+from gsnn.cli import main
 from gsnn.errors import GsnnError
 from gsnn.training import restore, sharded
 from gsnn.training.export import export
@@ -50,6 +51,16 @@ def test_the_weights_that_training_would_end_with(tmp_path):
     assert same(out, WEIGHTS)
     with pytest.raises(GsnnError, match="has no weights 'worst'; it has: best, average, model"):
         export(tmp_path, out, "worst")
+
+
+def test_the_command(tmp_path, capsys, monkeypatch):
+    save(tmp_path, model=WEIGHTS)
+    monkeypatch.setattr("sys.argv", ["gsnn", "export", str(tmp_path), "--out", str(tmp_path / "out")])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert not end.value.code
+    assert capsys.readouterr().out == f"wrote {tmp_path / 'out'}: the model weights of step 3\n"
+    assert same(tmp_path / "out", WEIGHTS)
 
 
 def test_damage_is_passed_over_or_told(tmp_path):

@@ -47,7 +47,7 @@ class Checkpoint:
         problem = ""
         try:
             with ExitStack() as stack:
-                files = self._files(stack)
+                files = self.files(stack)
                 for name, tensor in into.items():
                     self._fill(name, tensor, files)
         except (OSError, SafetensorError) as error:
@@ -58,14 +58,14 @@ class Checkpoint:
     def read(self, names: Iterable[str]) -> Iterator[Tensor]:
         """Whole tensors one after the other, on the CPU, by this process alone."""
         with ExitStack() as stack:
-            files = self._files(stack)
+            files = self.files(stack)
             for name in names:
                 entry = self.index[name]
                 value = torch.empty(entry["shape"], dtype=storage.DTYPES[entry["dtype"]])
                 self._fill(name, value, files)
                 yield value
 
-    def _files(self, stack: ExitStack) -> Callable[[int], Any]:
+    def files(self, stack: ExitStack) -> Callable[[int], Any]:
         """Files by number, opened where first used."""
         return cache(lambda number: stack.enter_context(safe_open(self.path / storage.file_name(number), "pt")))
 
