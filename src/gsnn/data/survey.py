@@ -25,6 +25,7 @@ from ..errors import ConfigError, GsnnError, suggest
 from . import codec, stores
 from . import rows as row_lists
 from .schema import DENSE, Column, Schema
+from .seals import changed_files, rows_apart
 from .source import Source, Unseen
 from .values import as_text, checksums, healpix, numpy_of
 from .writing import CHECKSUM, HEALPIX, ROW, SEAL, clear_leftovers, seal, write
@@ -332,7 +333,22 @@ class Survey:
         return stores.dataset(self.path, name).to_table().to_pylist() if stores.is_survey(self.path, name) else []
 
     def verify(self, progress: Callable[[int, int], None] | None = None) -> list[int]:
-        """Row numbers whose values no longer match their checksum; a GsnnError where a file cannot be read at all."""
+        """Row numbers whose values no longer match their checksum; a GsnnError where a file cannot be read at all, or
+        has changed without any row showing it.
+        """
+        changed = changed_files(self.path)
+        if not changed:
+            return self.scan(progress)
+        bad = rows_apart(self.path)
+        if not bad:
+            raise GsnnError(
+                f"the survey {self.path} is damaged: {changed[0]} is not as it was written, though every row matches "
+                "its checksum; ingest its files again, or restore the folder from a copy"
+            )
+        return bad
+
+    def scan(self, progress: Callable[[int, int], None] | None = None) -> list[int]:
+        """Compare every row with its checksum."""
         names, bad, total, done = self._stored(), [], len(self), 0
         own = [CHECKSUM, ROW, *([HEALPIX] if HEALPIX in self.dataset.schema.names else [])]
         with _reading(f"the survey {self.path} is damaged and cannot be read"):

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from ..errors import GsnnError
 from . import codec
 from .schema import Schema
+from .seals import seal_files
 from .source import QUARANTINE, Source
 from .stores import dataset, inside, is_survey, options
 from .values import checksums, healpix, numpy_of
@@ -148,6 +149,7 @@ def write(
         try:
             lance().write_dataset(reader, inside(folder, "objects.lance"), mode=mode, storage_options=options(folder))
             write_quarantine(folder, rejected, mode)
+            seal_files(folder)
         except Exception:
             if failure:
                 raise failure[0] from None
