@@ -34,7 +34,7 @@ def vectors(ra: np.ndarray, dec: np.ndarray) -> Float64[np.ndarray, "n 3"]:
     return np.stack([np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)], -1)
 
 
-def separation(a: Float64[np.ndarray, "*n 3"], b: Float64[np.ndarray, "*n 3"]) -> Float64[np.ndarray, "*n"]:
+def separation(a: Float64[np.ndarray, "n 3"], b: Float64[np.ndarray, "#n 3"]) -> Float64[np.ndarray, " n"]:
     """Angles between unit vectors, in arcseconds; good to 1e-10 arcsec for neighbours."""
     return 2 * np.arcsin(np.minimum(np.linalg.norm(a - b, axis=-1) / 2, 1)) / _ARCSEC
 
@@ -56,7 +56,7 @@ def pixel_ranges(ra: float, dec: float, radius: float) -> list[tuple[int, int]]:
     """Ranges [first, last + 1) of nested pixels of nside 512 that hold every position within ``radius`` (radians)."""
     from astropy_healpix import HEALPix
 
-    centre, pixels = vectors(np.array(ra), np.array(dec)), np.arange(12)
+    centre, pixels = vectors(np.array([ra]), np.array([dec])), np.arange(12)
     order = 0
     while True:
         grid = HEALPix(1 << order, order="nested")
@@ -90,7 +90,7 @@ def cone(
     ranges = pixel_ranges(ra, dec, radius)
     condition = " or ".join(f"(healpix >= {first} and healpix < {last})" for first, last in ranges)
     rows = survey.where(condition)
-    centre, parts = vectors(np.array(ra), np.array(dec)), [np.empty(0)]
+    centre, parts = vectors(np.array([ra]), np.array([dec])), [np.empty(0)]
     for chunk in survey.view(rows).chunks(["ra", "dec"], PIECE):
         parts.append(separation(vectors(chunk["ra"], chunk["dec"]), centre))
     apart = np.concatenate(parts)
