@@ -21,7 +21,9 @@ Maps = Float[Tensor, "object channel *space"]
 
 _CONV = {2: nn.Conv2d, 3: nn.Conv3d}
 _UP = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
-_HALVE = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
+# A mean, where the papers take the maximum: its gradient does not jump to another voxel by a rounding error, so that it
+# is the same on one process and on many.
+_HALVE = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
 _MEAN = {2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
 
 
