@@ -119,8 +119,8 @@ def test_the_command_goes_from_files_to_a_store_and_on(store, tmp_path, monkeypa
     from gsnn.cli import app
 
     monkeypatch.chdir(tmp_path)
-    lines = [f"o{i},{i * 1.1:.2f},{i % 60},{'ab'[i % 2]}" for i in range(40)]
-    (tmp_path / "t.csv").write_text("id,ra,dec,kind\n" + "\n".join(lines) + "\n")
+    lines = [f"o{i},{i * 1.1:.2f},{i % 60},{20 + i / 7:.3f},{'ab'[i % 2]}" for i in range(40)]
+    (tmp_path / "t.csv").write_text("id,ra,dec,mag,kind\n" + "\n".join(lines) + "\n")
     done = CliRunner().invoke(app, ["ingest", "t.csv", "--out", f"{store}/t.survey"])
     assert done.exit_code == 0, done.output + str(done.exception)
     done = CliRunner().invoke(app, ["survey", f"{store}/t.survey", "--verify", "--where", "dec < 20"])
