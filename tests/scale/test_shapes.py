@@ -77,16 +77,24 @@ def test_flops_of_a_token_are_palms():
 
 
 def test_states_are_sixteen_bytes_a_parameter():
-    held = memory(SMALL, Layout(), 1, 64, bytes_each=4)
+    held = memory(SMALL, Layout(microbatches=2), 1, 64, bytes_each=4)
     assert sum(held[k] for k in ("parameters", "gradients", "optimizer")) == 16 * SMALL.parameters
     assert held["unsharded"] == 0
+
+
+def test_gradients_take_the_place_of_activations():
+    few, many = (memory(SMALL, Layout(), 1, tokens, bytes_each=4) for tokens in (1, 10**6))
+    assert few["gradients"] + few["activations"] == 4 * SMALL.parameters
+    assert many["gradients"] == 0
+    in_buckets = memory(SMALL, Layout(replicate=2), 1, 10**6, bytes_each=4)
+    assert in_buckets["gradients"] == 4 * SMALL.parameters
 
 
 @pytest.mark.parametrize("dimension", ["shard", "tensor", "pipeline"])
 def test_more_ranks_hold_less_each(dimension):
     states = []
     for degree in (1, 2, 4):
-        held = memory(SMALL, Layout(**{dimension: degree}), 1, 64)
+        held = memory(SMALL, Layout(**{dimension: degree, "microbatches": 4}), 1, 64)
         states.append(held["parameters"] + held["gradients"] + held["optimizer"])
     blocks = 16 * SMALL.layers * SMALL.block_parameters()
     for degree, value in zip((2, 4), states[1:]):

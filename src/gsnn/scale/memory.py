@@ -88,6 +88,9 @@ def memory(
     and optimiser are float32 (16 bytes a parameter: Rajbhandari et al. 2020, arXiv:1910.02054), divided over shards.
     ``unsharded``: the ends and two gathered blocks, and one block of gradients, in the computing precision; where a
     batch has several pieces the gradients stay whole until the last (float32), and in a pipeline the parameters too.
+    ``backward``: what the pass through one SwiGLU makes and drops. On the way back gradients take the place of
+    activations, so that of gradients only what exceeds those is added; all of them where they are there from the
+    start: in buckets (DistributedDataParallel), or left by another piece of the batch.
     """
     n = shards(layout)
     blocks, end = held(shape, layout)
@@ -101,17 +104,21 @@ def memory(
         two = min(blocks, 2) * block + end
         whole = bytes_each * ((blocks * block + end) if layout.pipeline > 1 else two)
         whole_gradients = 4 * (blocks * block + end) if layout.microbatches > 1 else bytes_each * block
-        whole_gradients += 4 * block  # the buffer of the reduction
     elif bytes_each < 4:
         whole = bytes_each * (blocks * block + end)  # autocast's copies
+    kept = each * blocks * in_flight(layout)
+    gradients = 4.0 * own
+    if layout.microbatches == 1 and (sharded(layout) or layout.replicate == 1):
+        gradients = max(gradients - kept, 0.0)
     live = 0.0
     if layout.recompute:  # one block's inside, alive while it goes backward
         live = activation(shape, tokens, bytes_each=bytes_each, tensor=layout.tensor)
     return {
         "parameters": 4.0 * own,
-        "gradients": 4.0 * own,
+        "gradients": gradients,
         "optimizer": float(optimizer * own),
         "unsharded": whole + whole_gradients,
-        "activations": each * blocks * in_flight(layout) + live,
+        "activations": kept + live,
+        "backward": 2.0 * bytes_each * tokens * shape.hidden / layout.tensor,
         "ends": tokens * (2 * bytes_each * (outputs + shape.width) + 4 * outputs),
     }

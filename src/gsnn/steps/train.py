@@ -25,7 +25,7 @@ from ..progress import Progress
 from ..rng import Rng, uniform
 from ..study import Study
 from ..training.layout import Facts, facts
-from ..training.parallel import ALONE, Parallel
+from ..training.parallel import Parallel
 from ..training.runtime import Runtime, resolve
 from ..training.step import probe
 from ..training.trainer import History, fit
@@ -172,7 +172,7 @@ def fit_network(
     progress: Progress,
     control: bool = False,
     refresh: Callable[[], None] = lambda: None,
-    parallel: Parallel = ALONE,
+    parallel: Parallel | None = None,
     allow: Callable[[Facts], None] = lambda facts: None,
 ) -> Trained:
     """The training alone, by one process or by many: what it leaves in ``folder`` are checkpoints and a log.
@@ -181,6 +181,7 @@ def fit_network(
     """
     train, valid = one.train, one.valid
     settings = study.train
+    parallel = parallel or Parallel(settings.layout.alone)
     if control:
         train, valid = (permuted(view, list(one.targets), seed) for view in (train, valid))
         if study.evaluate.control_epochs:
@@ -206,7 +207,7 @@ def fit_network(
                 parallel.main
                 and resolved_runtime(folder / "runtime.json", study, model, read, change if changes else None).to_dict()
             )
-            runtime = Runtime(**parallel.from_main(told_by))
+            runtime = Runtime(**(parallel).from_main(told_by))
         history = fit(
             model, read, check, settings, folder, runtime=runtime, seed=seed,
             augment=change if changes else None, report=told, parallel=parallel,

@@ -34,8 +34,9 @@ class Parallel:
         self.rank = dist.get_rank() if self.world > 1 else 0
         self.main = self.rank == 0
         self.data_ranks = self.layout.replicate * self.layout.shard
-        self.data_rank = 0
+        self.data_rank = self.stage_rank = 0
         self.flags: dist.ProcessGroup | None = None
+        self.pipeline: Any = None  # the stages of this process, where the network is cut into some
         self._ddp: nn.Module | None = None
         self._roots: list[Any] = []  # FSDP roots
         if self.world == 1:
@@ -51,7 +52,7 @@ class Parallel:
         self.mesh = mesh(
             pipeline=one.pipeline, replicate=one.replicate, shard=one.shard * one.context, tensor=one.tensor
         )
-        within = self.rank % (self.world // one.pipeline)
+        self.stage_rank, within = divmod(self.rank, self.world // one.pipeline)
         self.data_rank = within // (one.context * one.tensor)
         outer = one.pipeline * self.data_ranks
         self._loss = mesh(pipeline=one.pipeline, loss=self.data_ranks * one.context, tensor=one.tensor)["loss"]
@@ -62,16 +63,26 @@ class Parallel:
 
     def apply(self, model: nn.Module, runtime: Runtime) -> None:
         """Cut a whole, placed model in place. Every process gives the same weights."""
-        if self.world == 1:
+        one = self.layout
+        if one.processes == 1 and not one.recompute:
             return
-        one, objective = self.layout, model.objective
-        blocks = dict(getattr(objective.network, "blocks", {}))
+        objective = model.objective
+        plan: dict[str, Any] = {}
         if one.tensor > 1:
-            from torch.distributed.tensor.parallel import parallelize_module
-
             from .plans import tensor_plan
 
-            parallelize_module(objective.network, self.mesh["tensor"], tensor_plan(objective.network))
+            plan = tensor_plan(objective.network)
+        if one.pipeline > 1:
+            from .pipeline import Pipeline
+
+            self.pipeline = Pipeline(model, one, self.mesh["pipeline"].get_group(), runtime)
+            here = dict(objective.network.named_modules())
+            plan = {name: style for name, style in plan.items() if name in here}
+        blocks = dict(getattr(objective.network, "blocks", {}))
+        if plan:
+            from torch.distributed.tensor.parallel import parallelize_module
+
+            parallelize_module(objective.network, self.mesh["tensor"], plan)
         if one.context > 1:
             from .context import share_tokens
 
@@ -91,14 +102,19 @@ class Parallel:
         how: dict[str, Any] = {"mesh": self.mesh["shard"] if one.replicate == 1 else self.mesh["replicate", "shard"]}
         if policy:
             how["mp_policy"] = policy
-        for module in (*blocks.values(), objective):
+        if self.pipeline is not None:
+            how["reshard_after_forward"] = False  # micro-batches follow: each would gather the weights again
+        else:
+            self._roots.append(objective)
+        for module in (*blocks.values(), *(self.pipeline.stages.values() if self.pipeline else [objective])):
             fully_shard(module, **how)
             module.set_gradient_divide_factor(1.0)  # a loss is a sum: gradients are summed, not averaged
             module.set_force_sum_reduction_for_comms(True)
-        self._roots.append(objective)
 
     def terms(self, model: nn.Module) -> Terms:
         """``model.terms``, by way of what watches over its gradients."""
+        if self.pipeline is not None:
+            return self.pipeline.terms
         return self._ddp or model.terms
 
     @contextmanager

@@ -47,6 +47,11 @@ class Layout(BaseModel):
     def processes(self) -> int:
         return math.prod(self.degrees.values())
 
+    @property
+    def alone(self) -> Layout:
+        """What of it concerns a training by one process."""
+        return self.model_copy(update=dict.fromkeys(DIMENSIONS, 1))
+
 
 class Train(BaseModel):
     """How the objective is minimised."""

@@ -25,7 +25,7 @@ from ..errors import ConfigError, GsnnError
 from . import optim, sharded
 from .energy import Meter, peak_memory_gb
 from .log import Log
-from .parallel import ALONE, Parallel, by_mesh
+from .parallel import Parallel, by_mesh
 from .runtime import Runtime, resolve
 from .settings import Train
 from .state import State
@@ -61,7 +61,7 @@ def fit(
     seed: int = 0,
     augment: Augment | None = None,
     report: Callable[[dict[str, Any]], None] = lambda event: None,
-    parallel: Parallel = ALONE,
+    parallel: Parallel | None = None,
 ) -> History:
     """Train ``model`` in place on the stream ``train``, or go on from the checkpoints in ``directory``.
 
@@ -76,6 +76,7 @@ def fit(
         raise ConfigError(
             "early stopping needs a validation split: give one or set patience = 0", ("train", "patience")
         )
+    parallel = parallel or Parallel(settings.layout.alone)
     return _Fit(model, train, valid, settings, Path(directory), runtime, seed, augment, report, parallel).run()
 
 
@@ -177,7 +178,8 @@ class _Fit:
         state, parallel = self.state, self.parallel
         for group in state.optimizer.param_groups:
             group["lr"] = optim.rate(history.step, self.total, settings)
-        purpose = f"step/{parallel.data_rank}" if parallel.data_rank else "step"
+        other = parallel.data_rank + parallel.data_ranks * parallel.stage_rank  # objects, or layers, than the first
+        purpose = f"step/{other}" if other else "step"
         seed_torch(rng.key(self.seed, purpose, history.step), self.runtime)
         random = rng.Rng(self.seed, history.step // self.train.steps_per_epoch)
         try:
