@@ -74,12 +74,12 @@ def together(world: int) -> float:
 
 
 def gsnn(folder: Path, values: dict[str, Tensor], rounds: int, world: int) -> dict:
-    from gsnn.training import sharded
+    from gsnn.training import checkpoint
 
     pauses, whole = [], []
     for step in range(rounds + 1):
         start = together(world)
-        pending = sharded.save(folder, step, values, {"step": step}, keep=1)
+        pending = checkpoint.save(folder, step, values, {"step": step}, keep=1)
         pauses.append(slowest(time.perf_counter() - start, world))
         pending.thread.join()
         while not pending.path.exists():
@@ -88,7 +88,7 @@ def gsnn(folder: Path, values: dict[str, Tensor], rounds: int, world: int) -> di
     pending.wait()
     like = {name: torch.zeros_like(value) for name, value in values.items()}
     start = together(world)
-    found = sharded.load(folder, like)
+    found = checkpoint.load(folder, like)
     read = slowest(time.perf_counter() - start, world)
     local = (lambda t: t.to_local()) if world > 1 else (lambda t: t)
     assert found is not None

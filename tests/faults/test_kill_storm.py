@@ -15,7 +15,7 @@ from forked import fork, outcome
 from torch.distributed.tensor import DeviceMesh, Shard, distribute_tensor
 
 from gsnn.errors import GsnnError
-from gsnn.training import sharded, storage
+from gsnn.training import checkpoint, storage
 
 SIZE = 20_000
 
@@ -33,7 +33,7 @@ def save_on(folder, first, step, acknowledge, seed, mesh=None):
     chance = random.Random(seed)
     for value in range(first, first + 500):
         step += chance.random() < 0.7
-        pending = sharded.save(folder, step, tensors(value, mesh), {"value": value}, keep=chance.choice([1, 2]))
+        pending = checkpoint.save(folder, step, tensors(value, mesh), {"value": value}, keep=chance.choice([1, 2]))
         if chance.random() < 0.8:
             pending.wait()
             os.write(acknowledge, f"{value}\n".encode())  # from now on nothing older may be restored
@@ -81,7 +81,7 @@ def strike(folder, reached, number, processes, chance):
 def restored(folder):
     like = tensors(-1)
     damaged: list[str] = []
-    found = sharded.load(folder, like, damaged)
+    found = checkpoint.load(folder, like, damaged)
     if found is None:
         assert not damaged
         return 0, 0

@@ -10,7 +10,7 @@ from torch.distributed.tensor import DeviceMesh, Shard, distribute_tensor
 
 from gsnn.cli import main
 from gsnn.errors import GsnnError
-from gsnn.training import restore, sharded
+from gsnn.training import checkpoint, restore
 from gsnn.training.export import export
 
 WEIGHTS = {"a.weight": torch.arange(12.0).reshape(4, 3), "b": torch.tensor(5), "c": torch.randn(7).bfloat16()}
@@ -20,7 +20,9 @@ EMPTY = {"z": torch.zeros(0, 2)}
 def save(folder, step=3, validated=False, **kinds):
     tensors = {f"{kind}/{name}": value for kind, some in kinds.items() for name, value in some.items()}
     tensors |= {"optimizer/a.weight/exp_avg": torch.ones(4, 3)}
-    return sharded.save(folder, step, tensors, {"history": {"best": {"valid_loss": 1.0} if validated else None}}).wait()
+    return checkpoint.save(
+        folder, step, tensors, {"history": {"best": {"valid_loss": 1.0} if validated else None}}
+    ).wait()
 
 
 def same(path, weights):
@@ -80,7 +82,7 @@ def test_damage_is_passed_over_or_told(tmp_path):
 def rows(rank, folder):
     mesh = DeviceMesh("cpu", [0, 1])
     weights = {f"model/{k}": distribute_tensor(v, mesh, [Shard(0)]) if v.ndim else v for k, v in WEIGHTS.items()}
-    sharded.save(folder, 5, weights, {}).wait()
+    checkpoint.save(folder, 5, weights, {}).wait()
 
 
 def test_what_two_processes_wrote(tmp_path):

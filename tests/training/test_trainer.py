@@ -9,8 +9,7 @@ import torch
 from training_fakes import FakeModel, FakeStream, same, weights
 
 from gsnn.errors import ConfigError, GsnnError
-from gsnn.training import log
-from gsnn.training import sharded as checkpoint
+from gsnn.training import checkpoint, log
 from gsnn.training.optim import rate
 from gsnn.training.runtime import Runtime
 from gsnn.training.settings import Train

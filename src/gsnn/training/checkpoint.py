@@ -1,193 +1,194 @@
-"""Checkpoints that are whole or not there: staged, synced to disk, renamed last, and checked by digest when read.
+"""Checkpoints of one process or of many, written while the training goes on, and read under any other layout.
 
-A checkpoint is a folder ``step-00000120`` of ``tensors.safetensors``, ``state.json`` and ``SHA256SUMS`` (which
-``sha256sum -c`` understands). Nothing in it is ever unpickled.
+    pending = save(directory, step, tensors, state)   # the pause: this process's pieces are copied to host memory
+    ...                                               # a thread digests and writes them; the training goes on
+    pending.wait()                                    # it stands on the disk, or a sentence says why not
+
+    found = latest(directory)                         # the newest intact one, which all processes agree on
+    found.load(tensors)                               # in place, whatever layout it was written under
+
+Every process writes one file into a staging folder and leaves its digest there; the first process waits for all
+digests, adds the manifest, syncs, and renames the folder. The threads never talk to each other by collectives: a
+process that is killed at any moment leaves the checkpoint before untouched, and the others a sentence, not a hang.
+All processes share the file system, and call ``save``, ``latest`` and ``load`` together.
 """
 
 from __future__ import annotations
 
-import errno
-import hashlib
 import json
-import os
 import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+import torch.distributed as dist
 from torch import Tensor
 
 from ..errors import GsnnError
+from . import storage
+from .pieces import Plan, describe, local
+from .restore import Checkpoint, latest, load
+from .storage import MANIFEST, SCHEMA, SUMS
+from .together import Elsewhere, gather, place, report_failure, wait_for, whoami
 
-SCHEMA = 1
-_TENSORS, _STATE, _SUMS = "tensors.safetensors", "state.json", "SHA256SUMS"
-_FULL = {
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "the disk quota is used up",
-    errno.EFBIG: "the file is too big",
-}
+__all__ = ["Checkpoint", "Pending", "latest", "load", "save"]
+
+_last: dict[Path, Pending] = {}  # of each directory: what a next save waits for, and whose memory it uses again
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """One intact checkpoint: flat named tensors (on the CPU) and a JSON state."""
+class Pending:
+    """A checkpoint on its way to the disk."""
 
-    path: Path
-    step: int
-    tensors: dict[str, Tensor]
-    state: dict[str, Any]
+    def __init__(self, step: int, staging: Path, keep: int, rank: int, processes: list[str], plan: Plan, state: str):
+        self.step, self.staging, self.keep, self.rank = step, staging, keep, rank
+        self.processes, self.plan, self.state = processes, plan, state
+        self.path = staging.parent / f"step-{step:08d}"
+        self.memory: Tensor | None = None
+        self.error: GsnnError | None = None
+        self.thread = threading.Thread(target=self._guarded, args=[self._write], name=f"checkpoint-{step}")
+
+    def wait(self) -> Path:
+        """Return once the checkpoint stands on the disk, and free the memory that its copy took.
+
+        Raises GsnnError if it could not be written, by this process or by another.
+        """
+        try:
+            return self._join()
+        finally:
+            self.memory = None
+            if _last.get(self.staging.parent) is self:
+                del _last[self.staging.parent]
+
+    def _join(self) -> Path:
+        self.thread.join()
+        if self.error is None and self.rank:
+            self._guarded(self._wait_for_first)
+            if self.error is None and not self.path.exists():
+                self.error = _failure(self.path, "another process has taken the folder away")
+        if self.error is not None:
+            raise self.error
+        return self.path
+
+    def _wait_for_first(self) -> None:
+        wait_for(self.staging, lambda: [0] if self.staging.exists() else [], self.processes)
 
     @torch.no_grad()
-    def load(self, into: dict[str, Tensor]) -> None:
-        """Copy every tensor into the one of the same name."""
-        strange = sorted(into.keys() ^ self.tensors.keys())
-        strange += [name for name in into if name in self.tensors and into[name].shape != self.tensors[name].shape]
-        if strange:
-            raise GsnnError(
-                f"the checkpoints in {self.path.parent} are of another network or optimiser ({strange[0]!r} does not "
-                "fit): train in another directory, or delete them to start anew"
-            )
-        for name, tensor in into.items():
-            tensor.copy_(self.tensors[name])
+    def _copy(self, tensors: dict[str, Tensor], before: Pending | None) -> None:
+        """Copy this process's pieces to host memory, side by side as the file will have them."""
+        pieces = self.plan.pieces[self.rank]
+        size = sum(piece.bytes for piece in pieces)
+        cuda = any(tensors[piece.name].is_cuda for piece in pieces)
+        memory = None
+        if before is not None:
+            memory, before.memory = before.memory, None
+        if memory is None or memory.numel() != size:  # else used again: fresh memory costs many times the copy
+            memory = torch.empty(size, dtype=torch.uint8, pin_memory=cuda)
+        for piece in pieces:
+            room = memory[piece.start : piece.start + piece.bytes].view(piece.dtype)
+            room.view(piece.box[1]).copy_(local(tensors[piece.name]), non_blocking=cuda)
+        if cuda:
+            torch.cuda.synchronize()
+        self.memory = memory
 
-    def under(self, prefix: str) -> dict[str, Tensor]:
-        """The tensors named ``prefix/...``, without the prefix."""
-        return {name.removeprefix(prefix + "/"): t for name, t in self.tensors.items() if name.startswith(prefix + "/")}
+    def _write(self) -> None:
+        name, pieces = storage.file_name(self.rank), self.plan.pieces[self.rank]
+        entries = [(piece.key, piece.dtype, piece.box[1]) for piece in pieces]
+        line = storage.write_tensors(self.staging / name, entries, [self.memory])
+        if self.rank:
+            note = self.staging / f".{name}.sum"
+            note.write_text(line)
+            note.rename(self.staging / f"{name}.sum")
+            return
+        notes = {rank: self.staging / f"{storage.file_name(rank)}.sum" for rank in range(1, len(self.plan.pieces))}
+        wait_for(self.staging, lambda: [rank for rank, note in notes.items() if not note.exists()], self.processes)
+        lines = [line, *(note.read_text() for note in notes.values())]
+        for note in notes.values():
+            note.unlink()
+        head = f'"schema": {SCHEMA}, "step": {self.step}, "files": {len(self.plan.pieces)}'
+        text = f'{{{head}, "state": {self.state}, "tensors": {json.dumps(self.plan.index(), ensure_ascii=False)}}}\n'
+        lines.append(storage.write_text(self.staging / MANIFEST, text))
+        storage.write_text(self.staging / SUMS, "".join(lines))
+        storage.sync(self.staging)
+        storage.publish(self.staging, self.step, self.keep)
 
-
-def save(directory: Path, step: int, tensors: dict[str, Tensor], state: dict[str, Any], keep: int = 2) -> Path:
-    """Write a checkpoint and drop all but the newest ``keep``. If it fails, those that stand stay as they are.
-
-    Raises GsnnError where the disk is full or cannot be written.
-    """
-    directory = Path(directory)
-    final, staging = directory / f"step-{step:08d}", directory / f".staging-{step:08d}"
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        for left_over in directory.glob(".staging-*"):
-            shutil.rmtree(left_over)
-        staging.mkdir()
-        _write(staging, step, tensors, state)
-        if final.exists():  # reached again after resuming from an earlier one
-            final.rename(directory / f".staging-{step:08d}-replaced")
-        staging.rename(final)
-        _sync(directory)
-    except (OSError, SafetensorError) as error:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise GsnnError(
-            f"cannot save the checkpoint of step {step} in {directory}: {_reason(error)}; "
-            "free some space there and run the same line again: it goes on from the checkpoint before"
-        ) from error
-    # A later step can only be damaged or of an abandoned attempt: it must not stand for a newest one.
-    found = [(s, path) for s, path in _folders(directory) if s <= step]
-    kept = {path for _, path in found[-keep:]}
-    for path in [*(p for _, p in _folders(directory) if p not in kept), *directory.glob(".staging-*")]:
-        shutil.rmtree(path, ignore_errors=True)
-    return final
-
-
-def latest(directory: Path, damaged: list[str] | None = None) -> Checkpoint | None:
-    """The newest intact checkpoint. Why newer ones were passed over is appended to ``damaged``."""
-    for step, path in reversed(_folders(Path(directory))):
+    def _guarded(self, call: Callable[[], None]) -> None:
+        """Keep what goes wrong for who waits, let the other processes know, and free the disk."""
         try:
-            return _read(path, step)
-        except _Damaged as reason:
-            if damaged is not None:
-                damaged.append(f"{path.name}: {reason}")
-    return None
+            call()
+            return
+        except Elsewhere as error:
+            why = str(error)
+        except OSError as error:
+            gone = isinstance(error, FileNotFoundError) and not self.staging.exists()
+            why = "another process has taken the folder away" if gone else _full(error)
+        except Exception as error:
+            why = f"{type(error).__name__}: {error}"
+        self.error = _failure(self.path, why)
+        if len(self.plan.pieces) == 1:
+            shutil.rmtree(self.staging, ignore_errors=True)
+            return
+        report_failure(self.staging, self.rank, why)
+        for path in self.staging.glob("*.safetensors" if self.rank == 0 else storage.file_name(self.rank)):
+            path.unlink(missing_ok=True)
 
 
-class _Damaged(Exception):
-    pass
+def save(
+    directory: Path,
+    step: int,
+    tensors: dict[str, Tensor],
+    state: dict[str, Any],
+    keep: int = 2,
+    group: dist.ProcessGroup | None = None,
+) -> Pending:
+    """Begin to write a checkpoint; all but the newest ``keep`` are dropped once it stands. Waits for the one before.
 
+    ``tensors`` may be plain or distributed; a plain one has the same value on every process that holds it, and not
+    every process need hold every name. ``state`` is JSON, the same on all; the first process writes it.
 
-def _folders(directory: Path) -> list[tuple[int, Path]]:
-    """Checkpoint folders, oldest first."""
-    found = [(p.name.removeprefix("step-"), p) for p in directory.glob("step-*")]
-    return sorted((int(number), path) for number, path in found if number.isdecimal())
-
-
-def _write(folder: Path, step: int, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-    text = json.dumps({"schema": SCHEMA, "step": step, "state": state}, allow_nan=True)
-    (folder / _STATE).write_text(text, encoding="utf-8")
-    save_file(dict(_separate(tensors)), folder / _TENSORS)
-    (folder / _SUMS).write_text(_sums(folder), encoding="ascii")
-    for name in (_STATE, _TENSORS, _SUMS):
-        _sync(folder / name)
-    _sync(folder)
-
-
-def _read(path: Path, step: int) -> Checkpoint:
+    Returns as soon as the tensors may change again. Raises GsnnError where the one before could not be written (it is
+    then forgotten: another save starts anew), or where this one cannot begin.
+    """
+    directory = Path(directory).resolve()
+    before = _last.get(directory)
+    if before is not None:
+        try:
+            before._join()
+        except GsnnError:
+            del _last[directory]
+            raise
+    rank, world = place(group)
+    text, staging, error, mine = json.dumps(state, allow_nan=True), "", "", {}
     try:
-        if (path / _SUMS).read_bytes() != _sums(path).encode():
-            raise _Damaged("its content does not match its digest")
-        document = json.loads((path / _STATE).read_text(encoding="utf-8"))
-        if document["schema"] != SCHEMA or document["step"] != step:
-            raise _Damaged(f"it is of schema {document['schema']}, step {document['step']}")
-        return Checkpoint(path, step, load_file(path / _TENSORS), document["state"])
-    except OSError as error:
-        raise _Damaged(f"{Path(error.filename or path).name} cannot be read ({error.strerror})") from error
-    except (ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise _Damaged(f"it cannot be understood ({error})") from error
+        mine = describe(tensors)
+        staging = str(storage.stage(directory, step)) if rank == 0 else ""
+    except OSError as problem:
+        error = str(_failure(directory / f"step-{step:08d}", _full(problem)))
+    except GsnnError as problem:
+        error = str(problem)
+    plan = before.plan if before is not None and before.plan.held[rank:][:1] == [mine] else None
+    mind = {"step": step, "staging": staging, "same": plan is not None, "error": error, "who": whoami()}
+    told = gather(mind, group)
+    if error := next(filter(None, (one["error"] for one in told)), ""):
+        raise GsnnError(error)
+    if any(one["step"] != step for one in told):
+        raise GsnnError(f"the processes save different steps at once: {sorted({one['step'] for one in told})}")
+    if plan is None or len(plan.held) != world or not all(one["same"] for one in told):
+        plan = Plan.of(gather(mine, group))
+    made = Pending(step, Path(told[0]["staging"]), keep, rank, [one["who"] for one in told], plan, text)
+    made._copy(tensors, before)
+    _last[directory] = made
+    made.thread.start()
+    return made
 
 
-def _separate(tensors: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    """Tensors as safetensors wants them: on the CPU, contiguous, no two in one storage (tied weights)."""
-    seen: set[int] = set()
-    for name, tensor in tensors.items():
-        value = tensor.detach().to("cpu").contiguous()
-        storage = value.untyped_storage().data_ptr()
-        yield name, value.clone() if storage in seen else value
-        seen.add(storage)
+def _failure(path: Path, why: str) -> GsnnError:
+    return GsnnError(
+        f"cannot save the checkpoint of step {int(path.name[5:])} in {path.parent}: {why}, "
+        "and run the same line again: it goes on from the checkpoint before"
+    )
 
 
-def _sums(folder: Path) -> str:
-    lines = []
-    for name in (_STATE, _TENSORS):
-        with open(folder / name, "rb") as file:
-            lines.append(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {name}\n")
-    return "".join(lines)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _reason(error: Exception) -> str:
-    code = getattr(error, "errno", None)
-    if code is None:  # safetensors tells the number only in its text
-        code = next((n for n in _FULL if f"os error {n})" in str(error)), None)
-    return _FULL.get(code, str(error))
-
-
-def flatten_optimizer(optimizer: torch.optim.Optimizer, names: dict[Tensor, str]) -> dict[str, Tensor]:
-    """The optimiser's state as flat tensors ``parameter/key``; rates and decays come from the settings."""
-    return {
-        f"{names[parameter]}/{key}": value
-        for parameter, values in optimizer.state.items()
-        for key, value in values.items()
-        if isinstance(value, Tensor)
-    }
-
-
-def restore_optimizer(optimizer: torch.optim.Optimizer, names: dict[Tensor, str], flat: dict[str, Tensor]) -> None:
-    """The inverse of ``flatten_optimizer``. Moments take the strides of their parameter, as fused kernels need."""
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    index = {names[parameter]: i for i, parameter in enumerate(parameters)}
-    state: dict[int, dict[str, Tensor]] = {}
-    for full_name, value in flat.items():
-        name, key = full_name.rsplit("/", 1)
-        parameter = parameters[index[name]]
-        if value.shape == parameter.shape:
-            value = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
-        state.setdefault(index[name], {})[key] = value
-    groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": state, "param_groups": groups})
+def _full(error: OSError) -> str:
+    return f"{storage.reason(error)}: free some space there"

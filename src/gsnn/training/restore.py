@@ -1,4 +1,4 @@
-"""Reading checkpoints: the newest intact one, into tensors of any layout. See ``sharded`` for how they are written."""
+"""Reading checkpoints: the newest intact one, into tensors of any layout. ``checkpoint`` writes them."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from torch import nn
 
 from .. import rng
 from ..errors import ConfigError, GsnnError
-from . import optim, sharded
+from . import checkpoint, optim
 from .energy import Meter, peak_memory_gb
 from .log import Log
 from .parallel import Parallel, by_mesh
@@ -123,7 +123,7 @@ class _Fit:
         self.total = min(settings.epochs * train.steps_per_epoch, settings.max_steps or math.inf)
         optim.freeze(model, settings.freeze)
         self.damaged: list[str] = []
-        found = sharded.latest(self.folder, self.damaged, parallel.flags)
+        found = checkpoint.latest(self.folder, self.damaged, parallel.flags)
         self.history = History(**found.state["history"]) if found else History()
         self.resumed = self.history.step if found else None
         self.runtime = self._runtime(runtime)
@@ -323,7 +323,7 @@ class _Fit:
             "log": self.log.offset() if self.log else 0,
             "torch": torch.__version__,
         }
-        self.pending = sharded.save(
+        self.pending = checkpoint.save(
             self.folder, self.history.step, self.state.tensors(), about, group=self.parallel.flags
         )
         if wait:
@@ -331,7 +331,7 @@ class _Fit:
         self.saved_at = time.perf_counter()
         self.save_cost = self.saved_at - start
 
-    def _check(self, found: sharded.Checkpoint) -> None:
+    def _check(self, found: checkpoint.Checkpoint) -> None:
         theirs = found.state["identity"]
         for name, mine in self.identity.items():
             if theirs.get(name) != mine:
