@@ -62,11 +62,14 @@ class Model(nn.Module):
         with torch.autocast(next(iter(batch.values())).device.type, enabled=False):
             return self.transforms(batch)
 
+    def prepare(self, batch: Batch, rng: Rng | None = None) -> Batch:
+        """A batch in native units as the objective takes it; ``rng`` None means evaluation."""
+        batch = self.transform(batch)
+        return batch if rng is None else self.objective.prepare(batch, rng)
+
     def terms(self, batch: Batch, rng: Rng | None = None) -> dict[str, tuple[Tensor, Tensor]]:
         """(sum, weight) of each term of the loss for a batch in native units; ``rng`` None means evaluation."""
-        batch = self.transform(batch)
-        if rng is not None:
-            batch = self.objective.prepare(batch, rng)
+        batch = self.prepare(batch, rng)
         return self.objective.terms(self.objective(batch), batch)
 
     def forward(self, batch: Batch) -> Prediction:

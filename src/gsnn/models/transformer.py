@@ -115,10 +115,13 @@ class Transformer(nn.Module):
     schema's order. With ``causal`` a token sees itself and those before it. ``rotary = "2d"`` places patches by row and
     column rather than by their number.
 
-    For pipelines: :meth:`embed`, then each of ``blocks``, then :meth:`read` (every token) or :meth:`pool` (an object).
+    For pipelines: :meth:`embed`, then each of ``blocks``, then :meth:`read` (every token) or :meth:`pool` (an object);
+    ``after`` names the parts that stand after the blocks, all others stand before them.
     For context parallelism: ``part = (index, count)`` leaves this process the index-th of count equal slices of tokens;
     means over the tokens are then of that slice.
     """
+
+    after = ("norm", "head")
 
     def __init__(
         self,

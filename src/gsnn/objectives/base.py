@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..data.schema import Schema
+from ..models.layers import head
 from ..rng import Rng
 
 if TYPE_CHECKING:
@@ -42,11 +44,29 @@ class Objective(nn.Module):
         """Noise, masks, views: what changes from epoch to epoch, addressed by ``rng``."""
         return batch
 
+    def columns(self, batch: Batch) -> Batch:
+        """What the network reads."""
+        return {name: batch[name] for name in self.inputs}
+
     def forward(self, batch: Batch) -> Tensor:
-        return self.network(**{name: batch[name] for name in self.inputs})
+        """What :meth:`terms` takes. A network of blocks goes the way that a pipeline cuts."""
+        if not hasattr(self.network, "embed"):
+            return self.network(**self.columns(batch))
+        tokens = self.embed(batch)
+        for block in self.network.blocks.values():
+            tokens = block(tokens)
+        return self.decode(tokens)
+
+    def embed(self, batch: Batch) -> Float[Tensor, "object token width"]:
+        """What goes into the first block of a network of blocks."""
+        return self.network.embed(**self.columns(batch))
+
+    def decode(self, tokens: Float[Tensor, "object token width"]) -> Tensor:
+        """What :meth:`terms` takes, from what comes out of the last block."""
+        return head(self.network.head, self.network.pool(tokens))
 
     def terms(self, out: Tensor, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
-        """(sum over objects, weight) of each term of the loss."""
+        """(sum over objects, weight) of each term of the loss. The weights follow from the batch alone."""
         raise NotImplementedError
 
     def read(self, features: Tensor) -> Tensor:

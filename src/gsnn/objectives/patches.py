@@ -59,17 +59,7 @@ class Patches(Objective):
         for probe in self.probes:
             probe.known(columns[probe.column.name])
 
-    def columns(self, batch: Batch) -> Batch:
-        return {name: batch[name] for name in self.inputs}
-
-    def embed(self, batch: Batch) -> Float[Tensor, "object token width"]:
-        """What goes into the first block."""
-        return self.network.embed(**self.columns(batch))
-
-    def forward(self, batch: Batch) -> Float[Tensor, "object token value"]:
-        tokens = self.embed(batch)
-        for block in self.network.blocks.values():
-            tokens = block(tokens)
+    def decode(self, tokens: Float[Tensor, "object token width"]) -> Float[Tensor, "object token value"]:
         return self.network.read(tokens)
 
     def truth(self, batch: Batch) -> tuple[Float[Tensor, "object token value"], Float[Tensor, "token value"]]:

@@ -30,7 +30,9 @@ class State:
         self.loss_sum, self.skipped, self.streak = torch.zeros(3, device=runtime.device).unbind()
         self.norm = torch.zeros((), device=runtime.device)
         if settings.compile:
-            model.objective.network.compile()
+            network = model.objective.network  # block by block: a network of blocks is never called as a whole
+            for part in network.blocks.values() if hasattr(network, "embed") else [network]:
+                part.compile()
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything of size, by name: what is written, and what is read into."""

@@ -31,6 +31,8 @@ def backward(
     for the time being and rescaled at the end. Several terms: a pass without gradients finds their weights first.
     Returns the loss.
     """
+    if parallel.pipeline is not None:
+        return parallel.pipeline.backward(pieces[0], random, parallel)
     call = parallel.terms(model)
 
     def terms(piece: Batch) -> dict[str, tuple[Tensor, Tensor]]:
