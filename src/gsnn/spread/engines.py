@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import re
 import signal
 import socket
 import threading
@@ -158,8 +159,9 @@ def _client(address: str) -> Any:
     try:
         if address.endswith(".json"):
             address = json.loads(Path(address).read_text())["address"]
+        _knock(address)
         client = Client(address, timeout=SECONDS, set_as_default=False)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise GsnnError(
             f"no Dask scheduler answers at {address} ({_brief(error)}); start one by `dask scheduler`, or check --dask"
         ) from None
@@ -173,8 +175,19 @@ def _client(address: str) -> Any:
     return client
 
 
+def _knock(address: str) -> None:
+    """Whether a scheduler listens there, which is the first to speak: Dask itself would wait for a word for ever."""
+    found = re.fullmatch(r"(?:(tcp|tls|wss?)://)?\[?([^/]+?)\]?:(\d{1,5})", address)
+    if not found:
+        raise ValueError("an address is like tcp://host:8786")
+    with socket.create_connection((found[2], int(found[3])), timeout=SECONDS) as line:
+        if found[1] in (None, "tcp") and not line.recv(1):
+            raise ValueError("it hangs up")
+
+
 def _brief(error: BaseException) -> str:
-    return str(error).split("\n")[0].split(";")[0].rstrip(".")[:120] or type(error).__name__
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return text.split("\n")[0].rstrip(".")[:120].lower()
 
 
 def _answered(client: Any, address: str, call: Call, tasks: list[Task]) -> Iterator[tuple[Task, Result]]:
@@ -184,7 +197,7 @@ def _answered(client: Any, address: str, call: Call, tasks: list[Task]) -> Itera
 
     futures = client.map(call, tasks, pure=False, key=f"gsnn-{call.__name__}")
     task_of = {future.key: task for future, task in zip(futures, tasks)}
-    waiting, seen, asked = finished(futures), time.monotonic(), 0.0
+    waiting, seen, asked = finished(futures, loop=client.loop), time.monotonic(), 0.0
     while task_of:
         if not waiting.has_ready():
             if time.monotonic() - asked > 2:

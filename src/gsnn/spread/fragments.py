@@ -85,8 +85,8 @@ def alone(work: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            if not (work / MANIFEST).exists():  # refused before it began, or the result by now
-                shutil.rmtree(work, ignore_errors=True)
+            if not any(work.glob("[0-9]*.json")) and "parts" not in (read_json(work / MANIFEST) or {}):
+                shutil.rmtree(work, ignore_errors=True)  # nothing was done yet
 
 
 def belonging(folder: Path, belongs: Mapping[str, Any], manifest: Any, remove: Path) -> None:
@@ -120,7 +120,8 @@ def record_name(number: int) -> str:
 
 def records(work: Path, count: int, whole: Callable[[Record], bool]) -> dict[int, Record]:
     """The finished fragments; those whose parts are damaged or gone are not among them."""
-    found = {k: read_json(work / record_name(k)) for k in range(count)}
+    assembled = (read_json(work / MANIFEST) or {}).get("parts", [])  # by whoever was killed while it became the result
+    found = {k: read_json(work / record_name(k)) or (assembled[k] if assembled else None) for k in range(count)}
     return {k: record for k, record in found.items() if record is not None and whole(record)}
 
 

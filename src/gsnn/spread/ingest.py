@@ -138,7 +138,8 @@ def _worked(
     tasks: list[Task], team: Engine, work: Path, store: str, layout: Stored, progress: Progress
 ) -> list[Record]:
     """Do what is not done yet. How many rows before a fragment are set aside, and so the number of its first row, is
-    known once all were read; fragments that were numbered otherwise are then numbered anew."""
+    known once all were read; fragments that were numbered otherwise are then numbered anew (codecs read them again,
+    since a row's number is in what they write)."""
     total = tasks[-1]["stop"]
     done = fragments.records(work, len(tasks), lambda record: _whole(store, record))
     for label in ("rows", "numbering"):
@@ -171,7 +172,7 @@ def part(task: Task) -> Result:
         sees(task["work"])
     source, layout = _opened(json.dumps(task["spec"]), task["files"], task["columns"])
     with on_disk(f"write {store}"):
-        if task["old"] is not None and not any(c.codec.startswith("quantise") for c in layout.schema.columns):
+        if task["old"] is not None and not any(c.codec for c in layout.schema.columns):
             batches, aside = [_numbered(store, task["old"], task["first"])], task["old"]["aside"]
         else:
             batches, aside = _read(source, layout, task["start"], task["stop"], task["first"])
