@@ -1,8 +1,9 @@
 """A 3-D U-Net on blocks of a field against the same network on the whole of it: exactness, bytes, memory, time.
 
     python benchmarks/halo.py                          # a periodic box of 64^3, on 1, 2 and 4 processes
-    python benchmarks/halo.py --size 96 --width 8
+    python benchmarks/halo.py --size 96 --width 16
 
+Two objects, because for one torch takes a small block's convolution by unfolding it into 27 copies on a CPU.
 Each layout is a group of processes of its own. A step is the forward pass of an answer for each voxel and the backward
 pass of a loss of it. ``peak`` is what a step adds to the resident set at its fullest (the high-water mark, set back
 before it, after a step on a small field that loads the libraries); ``kept`` are the bytes that autograd keeps for the
@@ -27,6 +28,7 @@ import torch
 import torch.distributed as dist
 
 ROOT = Path(__file__).resolve().parents[1]
+OBJECTS = 2
 LAYOUTS = {
     "float64": ((1,), "z"),  # what the others' rounding is measured against
     "1": ((1,), "z"),
@@ -53,7 +55,7 @@ def data(arguments: argparse.Namespace) -> tuple[torch.Tensor, torch.Tensor]:
     """The field, and what the loss multiplies the answers with."""
     generator = torch.Generator().manual_seed(0)
     shape = [arguments.size] * 3
-    return tuple(torch.randn(1, channels, *shape, generator=generator) for channels in (1, 2))
+    return tuple(torch.randn(OBJECTS, channels, *shape, generator=generator) for channels in (1, 2))
 
 
 def resident(name: str) -> int:
@@ -103,7 +105,7 @@ def member(arguments: argparse.Namespace) -> None:
         shard_space(net, mesh, dims)
     # a copy, so that the whole field can go: a process that reads its own block never holds it
     field, weight = (part(x, mesh, dims).contiguous().clone() for x in (field, weight))
-    small = torch.ones(1, 1, *[4 * 2 ** (arguments.depth - 1)] * 3, dtype=field.dtype)
+    small = torch.ones(OBJECTS, 1, *[4 * 2 ** (arguments.depth - 1)] * 3, dtype=field.dtype)
     net.read(density=part(small, mesh, dims).contiguous()).sum().backward()
     net.zero_grad()
     ledger, seen = Ledger(), {}
@@ -156,7 +158,8 @@ def layout(name: str, arguments: argparse.Namespace, folder: str) -> dict:
     """All processes of a layout, and what they say together."""
     options = [f"--{key}={getattr(arguments, key)}" for key in ("size", "width", "depth", "boundary")]
     command = [sys.executable, __file__, *options, f"--layout={name}", f"--folder={folder}"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    # each tensor a mapping of its own, so that memory is what tensors hold and not what the allocator has to spare
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "65536"}
     made = [
         subprocess.Popen([*command, f"--rank={rank}"], stdout=subprocess.PIPE, text=True, env=environment)
         for rank in range(math.prod(LAYOUTS[name][0]))
@@ -197,7 +200,7 @@ def main() -> None:
     chosen = " ".join(f"--{key} {getattr(arguments, key)}" for key in ("size", "width", "depth", "boundary"))
     commit = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], stdout=subprocess.PIPE, text=True).stdout
     result: dict = {
-        "what": "3-D U-Net with an answer for each voxel, float32, one field; one entry a process in every list",
+        "what": "3-D U-Net with an answer for each voxel, float32, two fields; one entry a process in every list",
         "command": f"python benchmarks/halo.py {chosen}",
         "commit": commit.strip(),
         "processors": os.cpu_count(),
