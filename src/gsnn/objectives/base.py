@@ -23,6 +23,11 @@ Prediction = dict[str, "Distribution"]
 MakeNetwork = Callable[[Schema, int], nn.Module]
 
 
+def of_blocks(network: nn.Module) -> bool:
+    """Whether a network can be taken apart, as :class:`~gsnn.models.transformer.Transformer` says, for a pipeline."""
+    return all(hasattr(network, name) for name in ("embed", "blocks", "pool", "read", "after"))
+
+
 class Objective(nn.Module):
     """Owns the network. A loss term is a *sum and a weight*, so that any division of a batch gives the same loss.
 
@@ -50,7 +55,7 @@ class Objective(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """What :meth:`terms` takes. A network of blocks goes the way that a pipeline cuts."""
-        if not hasattr(self.network, "embed"):
+        if not of_blocks(self.network):
             return self.network(**self.columns(batch))
         tokens = self.embed(batch)
         for block in self.network.blocks.values():

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from ..errors import ConfigError
+from ..objectives.base import of_blocks
 from .settings import DIMENSIONS, Layout, Train
 
 # schedule -> stages of the pipeline that a process holds
@@ -21,6 +22,9 @@ STAGES = {
     "zbv-zero-bubble": 2,
     "dualpipe-v": 2,
 }
+LEAST = {"1f1b": 1, "dualpipe-v": 2}  # micro-batches for each process of a pipeline
+ROUNDS = ("interleaved-1f1b", "interleaved-zero-bubble")
+SPLIT = ("interleaved-zero-bubble", "zbv-zero-bubble", "dualpipe-v")
 
 
 @dataclass(frozen=True)
@@ -35,18 +39,19 @@ class Facts:
     hidden: int = 0  # of the feed-forward part
     tokens: int = 0
     couples: bool = False  # the loss of one object depends on the others
+    compile: bool = False
 
 
 def facts(model: nn.Module, settings: Train) -> Facts:
-    """The facts of a model: a network that can be cut has ``embed``, ``blocks`` and ``read``."""
+    """The facts of a model."""
     objective = model.objective
     network, couples = objective.network, getattr(objective, "couples_objects", False)
-    if not all(hasattr(network, name) for name in ("embed", "blocks", "read")):
+    if not of_blocks(network):
         return Facts(settings.batch, settings.accumulate, couples=couples)
     block = next(iter(network.blocks.values()))
     return Facts(
         settings.batch, settings.accumulate, len(network.blocks), network.shape.heads, network.shape.kv_heads,
-        block.mlp.up.out_features, network.places.count, couples,
+        block.mlp.up.out_features, network.places.count, couples, settings.compile,
     )  # fmt: skip
 
 
@@ -75,8 +80,18 @@ def obstacle(layout: Layout, given: Facts) -> tuple[str, str]:
             )
         if given.accumulate > 1:
             return "pipeline", "a pipeline cuts the batch into micro-batches by itself: leave accumulate = 1"
-        if layout.context > 1:
-            return "context", "a pipeline whose stages share out tokens is not supported"
+        if pieces < (least := LEAST.get(layout.schedule, 0) * layout.pipeline):
+            return "microbatches", f"the schedule {layout.schedule!r} needs {least} micro-batches, not {pieces}"
+        if layout.schedule in ROUNDS and pieces % (rounds := max(pieces // layout.pipeline, 1)):
+            return "microbatches", (
+                f"the schedule {layout.schedule!r} passes micro-batches on in {rounds} rounds, and {pieces} are not "
+                f"divisible by {rounds}"
+            )
+        if layout.schedule in SPLIT and given.compile:
+            return "schedule", (
+                f"the schedule {layout.schedule!r} splits the backward pass, which compiled blocks do in one: leave "
+                "compile = false, or choose the schedule '1f1b'"
+            )
     if layout.tensor > 1:
         for what, count in (("heads", given.heads), ("key heads", given.kv_heads), ("hidden units", given.hidden)):
             if count % layout.tensor:
@@ -94,8 +109,7 @@ def obstacle(layout: Layout, given: Facts) -> tuple[str, str]:
 
 def microbatches(layout: Layout) -> int:
     """Pieces into which a pipeline cuts each share of a batch."""
-    least = layout.pipeline * (2 if layout.schedule == "dualpipe-v" else 1)
-    return layout.microbatches or least
+    return layout.microbatches or layout.pipeline * LEAST.get(layout.schedule, 1)
 
 
 def require(layout: Layout, given: Facts, world: int) -> None:

@@ -72,6 +72,10 @@ class Parallel:
             from .plans import tensor_plan
 
             plan = tensor_plan(objective.network)
+        if one.context > 1:
+            from .context import share_tokens
+
+            share_tokens(objective.network, self._context, one.attention)
         if one.pipeline > 1:
             from .pipeline import Pipeline
 
@@ -83,10 +87,6 @@ class Parallel:
             from torch.distributed.tensor.parallel import parallelize_module
 
             parallelize_module(objective.network, self.mesh["tensor"], plan)
-        if one.context > 1:
-            from .context import share_tokens
-
-            share_tokens(objective.network, self._context, one.attention)
         if one.recompute:
             for block in blocks.values():
                 block.forward = partial(torch.utils.checkpoint.checkpoint, block.forward, use_reentrant=False)
