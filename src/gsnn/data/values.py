@@ -26,7 +26,7 @@ def healpix(ra: np.ndarray, dec: np.ndarray) -> Int64[np.ndarray, " n"]:
 
 
 def checksums(batch: pa.RecordBatch | pa.Table, names: Sequence[str]) -> Int64[np.ndarray, " n"]:
-    """A 63-bit BLAKE2b digest of each row's values, in the order of ``names``."""
+    """A 63-bit BLAKE2b digest of each row's values, in the order of ``names``; it knows nothing of other rows."""
     parts: list[Iterable[bytes]] = []
     for name in names:
         column = batch.column(name)
@@ -36,6 +36,9 @@ def checksums(batch: pa.RecordBatch | pa.Table, names: Sequence[str]) -> Int64[n
             parts.append([b"\0" if v is None else v.encode() + b"\1" for v in column.to_pylist()])
         elif pa.types.is_large_binary(column.type):
             parts.append([b"\0" if v is None else v + b"\1" for v in column.to_pylist()])
+        elif column.null_count and pa.types.is_integer(column.type):  # as floats the others' bytes would differ
+            values = column.fill_null(0).to_numpy(zero_copy_only=False)
+            parts.append([v.tobytes() if known else b"\0" for v, known in zip(values, column.is_valid().to_pylist())])
         else:
             values = np.ascontiguousarray(numpy_of(column))
             parts.append(values.reshape(len(values), -1).view(np.uint8) if len(values) else [])
