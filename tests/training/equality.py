@@ -99,15 +99,16 @@ def digests(model: torch.nn.Module) -> dict[str, str]:
     return {name: digest for one in gather(found, None) for name, digest in one.items()}
 
 
-def train(task: str, layout: dict[str, Any], folder: Path, steps: int, n: int = 30, **settings: Any) -> dict[str, Any]:
+def train(task: str, layout: dict[str, Any], folder: Path, steps: int, **settings: Any) -> dict[str, Any]:
     """The loss of every step and epoch, and digests of the first weights. The last batch of an epoch is a short one."""
+    n = 30 if steps < 20 else 150
     from gsnn.training.parallel import Parallel
     from gsnn.training.runtime import Runtime
     from gsnn.training.settings import Layout, Train
     from gsnn.training.trainer import _Fit
 
     chosen = Train(
-        batch=BATCH, epochs=1000, max_steps=steps, learning_rate=3e-3, checkpoint_seconds=3600.0,
+        batch=BATCH, epochs=1000, max_steps=steps, checkpoint_seconds=3600.0,
         precision="float32", layout=Layout(**layout), **settings,
     )  # fmt: skip
     parallel = Parallel(chosen.layout)
