@@ -228,3 +228,35 @@ def test_options_follow_the_environment(monkeypatch):
     monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "stars")
     assert stores.endpoint("az://a") == "https://stars.blob.core.windows.net"
     assert stores.options("/a/b") is None
+
+
+def test_a_survey_is_ingested_into_a_store_by_fragments(store, tmp_path, monkeypatch):
+    """Interrupted and damaged, it is gone on with; nobody sees it before it is whole."""
+    from gsnn.spread import ingest
+
+    lines = [f"o{k},{k},{-95 if k in (5, 70) else k % 80},{k * 3 % 360}" for k in range(200)]
+    (tmp_path / "a.csv").write_text("\n".join(["id,x,dec,ra", *lines]) + "\n")
+    monkeypatch.chdir(tmp_path)
+    near, out, true = Survey.create("near", ingest.source_of(["a.csv"])), f"{store}/far.survey", ingest.part
+
+    def interrupted(task):
+        if task["number"] == 3:
+            raise KeyboardInterrupt
+        return true(task)
+
+    monkeypatch.setattr(ingest, "part", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        ingest.ingest(["a.csv"], out, fragment=50)
+    assert not stores.is_survey(out)
+    record = tmp_path / ".far.survey.parts" / "000001.json"
+    record.write_text(record.read_text().replace(".lance", ".lost"))
+    asked = []
+    monkeypatch.setattr(ingest, "part", lambda task: asked.append(task["number"]) or true(task))
+    far = ingest.ingest(["a.csv"], out)
+    assert asked == [1, 3, 2, 3]  # what is missing, and then those whose rows have other numbers by now
+    assert far.digest == near.digest
+    assert far.dataset.to_table().equals(near.dataset.to_table())
+    assert far.quarantined() == near.quarantined()
+    assert not record.parent.exists()
+    with pytest.raises(GsnnError, match="exists already"):
+        ingest.ingest(["a.csv"], out)
