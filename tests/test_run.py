@@ -233,6 +233,20 @@ def test_another_run_is_never_mixed_into_a_folder(table_run, table_survey, chang
     assert files(table_run.path) == before
 
 
+def test_data_that_were_changed_since_are_told(tmp_path):
+    from gsnn.run import place
+
+    path, out = tmp_path / "sky.csv", tmp_path / "run"
+    path.write_text("id,g\n" + "".join(f"o{i},{i}\n" for i in range(50)))
+    study = Study.from_dict(TABLE)
+    place(study, path, out, 0, 1)
+    os.utime(path)
+    place(study, path, out, 0, 1)  # touched, not changed
+    path.write_text(path.read_text().replace("o7,7", "o7,8"))
+    with pytest.raises(GsnnError, match="sky.csv has been changed since"):
+        place(study, path, out, 0, 1)
+
+
 def test_other_data_are_another_run(table_run, tmp_path):
     other = Survey.create(tmp_path / "other", table_rows(60, first=1000))
     with pytest.raises(GsnnError, match="it differs in --data"):

@@ -19,7 +19,7 @@ import tomli_w
 
 from .data.stores import absolute, is_remote
 from .errors import ConfigError, GsnnError, on_disk
-from .origin import FILES, anchored
+from .origin import FILES, anchored, is_path
 from .progress import Clock, Progress, default
 from .steps.data import Ground, ground
 from .study import Study
@@ -190,9 +190,17 @@ def place(study: Study, data: Any, out: str | Path | None, seed: int, seeds: int
     table["data"]["source"], written = anchored(table["data"]["source"], Path.cwd())
     if written := {**study.written, **written}:
         resolved["source"] = written
+    if contents := _contents(where if where is not None else table["data"]["source"]):
+        resolved["contents"] = contents
     path = folder / "study.toml"
     if path.is_file():
         old = Run(folder).resolved
+        changed = [name for name, sum in old.get("contents", {}).items() if contents.get(name, sum) != sum]
+        if changed:
+            raise GsnnError(
+                f"{changed[0]} has been changed since the run in {folder} was made; choose another --out, or remove "
+                "that folder to answer the question anew"
+            )
         if old.get("digest") != digest or (where is None and _elsewhere(path, table["data"]["source"])):
             raise GsnnError(
                 f"{folder} holds another run ({_changed(path, table, old, resolved)}); choose another --out, "
@@ -224,6 +232,32 @@ def _elsewhere(path: Path, source: Any) -> bool:
     old = anchored(tomllib.loads(path.read_text())["data"]["source"], Path.cwd())[0]
     pairs = [(old.get(key), source.get(key)) for key in FILES] if isinstance(old, dict) else [(old, source)]
     return any(a != b and isinstance(a, str) and Path(a).exists() for a, b in pairs)
+
+
+def _contents(source: Any) -> dict[str, str]:
+    """Of every file or folder of the data, 16 hexadecimal digits that change where its content does.
+
+    Of a large file the size and three places are looked at; of a folder the names and sizes of its files.
+    """
+    if isinstance(source, dict):
+        source = [source.get(key) for key in FILES]
+    paths = [Path(p) for p in (source if isinstance(source, (list, tuple)) else [source]) if is_path(p)]
+    return {str(path): _sum(path) for path in paths if path.exists()}
+
+
+def _sum(path: Path) -> str:
+    digest = hashlib.blake2b(digest_size=8)
+    if path.is_dir():
+        for file in sorted(p for p in path.rglob("*") if p.is_file()):
+            digest.update(f"{file.relative_to(path)} {file.stat().st_size}\n".encode())
+        return digest.hexdigest()
+    size, some = path.stat().st_size, 1 << 20
+    digest.update(str(size).encode())
+    with open(path, "rb") as file:
+        for start in (0, max(size // 2 - some // 2, 0), max(size - some, 0)):
+            file.seek(start)
+            digest.update(file.read(some))
+    return digest.hexdigest()
 
 
 def _fingerprint(data: Any) -> str:
