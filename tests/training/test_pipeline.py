@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, get_args
@@ -14,6 +12,7 @@ from typing import Any, get_args
 import pytest
 import torch
 from equality import BATCH, TRANSFORMER, Steps, model, objects, schema, together, train
+from forked import together as fork
 
 from gsnn.data.schema import Column, Schema
 from gsnn.errors import ConfigError
@@ -174,22 +173,19 @@ def stop_in_the_middle(folder: Path) -> None:
         fit(model("next-patch"), Stopped(3), Steps(14), chosen, folder, runtime=CPU, parallel=parallel)
 
 
-def worker(cases: list[Any], out: Path) -> None:
-    import torch.distributed as dist
-
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo")
-    found = {"trainings": [train(t, wish, out.parent / f"{i}", STEPS, **s) for i, (t, wish, s) in enumerate(cases)]}
-    found["differences"] = {
+def worker(rank: int, folder: Path) -> dict[str, Any]:
+    """What one of two processes finds."""
+    stop_in_the_middle(folder / "stopped")
+    looked = {
         f"{schedule}, {task}, {count}": differences(schedule, task, count)
         for schedule in SCHEDULES
         for task, count in (("two terms", 8), ("masked-patch", 5), ("two terms", 1))
     }
-    stop_in_the_middle(out.parent / "stopped")
-    if dist.get_rank() == 0:
-        out.write_text(json.dumps(found))
-    dist.barrier()
-    dist.destroy_process_group()
+    return {"trainings": trainings(rank, TRAININGS, folder / "two"), "differences": looked}
+
+
+def trainings(rank: int, cases: list[Any], folder: Path) -> list[dict[str, Any]]:
+    return [train(task, layout, folder / str(i), STEPS, **how) for i, (task, layout, how) in enumerate(cases)]
 
 
 @pytest.fixture(scope="module")
@@ -200,22 +196,14 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def found(folder):
     """What two processes found."""
-    done = subprocess.run(
-        [
-            sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", __file__,
-            str(folder / "found.json"),
-        ],
-        capture_output=True, text=True, timeout=600, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-6000:]
-    return json.loads((folder / "found.json").read_text())
+    return fork(2, worker, folder, seconds=300)[1]
 
 
 @pytest.fixture(scope="module")
 def alone(folder):
     """The trainings of one process."""
-    cases = {repr((task, how)): [task, {}, STEPS, how] for task, _, how in TRAININGS + PRODUCTS}
-    return dict(zip(cases, together(1, list(cases.values()), folder / "alone")))
+    cases = {repr((task, how)): [task, {}, how] for task, _, how in TRAININGS + PRODUCTS}
+    return dict(zip(cases, trainings(0, list(cases.values()), folder / "alone")))
 
 
 def check(case, got, alone):
@@ -231,6 +219,7 @@ def test_every_schedule_trains_as_one_process(found, alone, index):
 
 
 def test_products_train_as_one_process(folder, alone):
+    """By torchrun: where a plan divides what a module gives, the shapes in its annotations are those of one process."""
     for case, got in zip(PRODUCTS, together(4, [[t, w, STEPS, s] for t, w, s in PRODUCTS], folder / "four")):
         check(case, got, alone)
 
@@ -254,7 +243,3 @@ def test_one_process_goes_on_from_the_checkpoint_of_a_pipeline(found, folder):
     assert later.stopped == "finished"
     for (name, got), want in zip(goes_on.state_dict().items(), whole.state_dict().values()):
         assert torch.allclose(got, want, rtol=1e-4, atol=1e-5), name
-
-
-if __name__ == "__main__":
-    worker(TRAININGS, Path(sys.argv[1]))

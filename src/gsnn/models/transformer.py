@@ -115,7 +115,7 @@ class Transformer(nn.Module):
     schema's order. With ``causal`` a token sees itself and those before it. ``rotary = "2d"`` places patches by row and
     column rather than by their number.
 
-    For pipelines: :meth:`embed`, then each of ``blocks``, then :meth:`read` (every token) or :meth:`pool` (an object);
+    For pipelines: :meth:`embed`, each of ``blocks``, then :meth:`read` (every token) or :meth:`answer` (an object);
     ``after`` names the parts that stand after the blocks, all others stand before them.
     For context parallelism: ``part = (index, count)`` leaves this process the index-th of count equal slices of tokens;
     means over the tokens are then of that slice.
@@ -253,8 +253,12 @@ class Transformer(nn.Module):
         """What the head sees of an object."""
         return self.pool(self.encode(**columns))
 
+    def answer(self, tokens: Float[Tensor, "object token width"]) -> Float[Tensor, "object output"]:
+        """The head's answer for an object."""
+        return shared.head(self.head, self.pool(tokens))
+
     def forward(self, **columns: Tensor) -> Float[Tensor, "object output"]:
-        return shared.head(self.head, self.features(**columns))
+        return self.answer(self.encode(**columns))
 
 
 def shape_of(

@@ -9,7 +9,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..data.schema import Schema
-from ..models.layers import head
 from ..rng import Rng
 
 if TYPE_CHECKING:
@@ -21,11 +20,6 @@ if TYPE_CHECKING:
 Batch = dict[str, Tensor]
 Prediction = dict[str, "Distribution"]
 MakeNetwork = Callable[[Schema, int], nn.Module]
-
-
-def of_blocks(network: nn.Module) -> bool:
-    """Whether a network can be taken apart, as :class:`~gsnn.models.transformer.Transformer` says, for a pipeline."""
-    return all(hasattr(network, name) for name in ("embed", "blocks", "pool", "read", "after"))
 
 
 class Objective(nn.Module):
@@ -53,9 +47,14 @@ class Objective(nn.Module):
         """What the network reads."""
         return {name: batch[name] for name in self.inputs}
 
+    @property
+    def of_blocks(self) -> bool:
+        """Whether the network can be taken apart for a pipeline, as a transformer can."""
+        return all(hasattr(self.network, name) for name in ("embed", "blocks", "answer", "read", "after"))
+
     def forward(self, batch: Batch) -> Tensor:
         """What :meth:`terms` takes. A network of blocks goes the way that a pipeline cuts."""
-        if not of_blocks(self.network):
+        if not self.of_blocks:
             return self.network(**self.columns(batch))
         tokens = self.embed(batch)
         for block in self.network.blocks.values():
@@ -68,7 +67,7 @@ class Objective(nn.Module):
 
     def decode(self, tokens: Float[Tensor, "object token width"]) -> Tensor:
         """What :meth:`terms` takes, from what comes out of the last block."""
-        return head(self.network.head, self.network.pool(tokens))
+        return self.network.answer(tokens)
 
     def terms(self, out: Tensor, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
         """(sum over objects, weight) of each term of the loss. The weights follow from the batch alone."""

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from torch import nn
 
 from ..errors import ConfigError
-from ..objectives.base import of_blocks
 from .settings import DIMENSIONS, Layout, Train
 
 # schedule -> stages of the pipeline that a process holds
@@ -46,7 +45,7 @@ def facts(model: nn.Module, settings: Train) -> Facts:
     """The facts of a model."""
     objective = model.objective
     network, couples = objective.network, getattr(objective, "couples_objects", False)
-    if not of_blocks(network):
+    if not objective.of_blocks:
         return Facts(settings.batch, settings.accumulate, couples=couples)
     block = next(iter(network.blocks.values()))
     return Facts(

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..objectives.base import of_blocks
 from . import optim
 from .parallel import Parallel
 from .runtime import Runtime
@@ -32,7 +31,7 @@ class State:
         self.norm = torch.zeros((), device=runtime.device)
         if settings.compile:
             network = model.objective.network  # block by block: a network of blocks is never called as a whole
-            for part in network.blocks.values() if of_blocks(network) else [network]:
+            for part in network.blocks.values() if model.objective.of_blocks else [network]:
                 part.compile()
 
     def tensors(self) -> dict[str, Tensor]:
