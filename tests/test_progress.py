@@ -25,10 +25,10 @@ def test_in_a_file_progress_is_a_line_now_and_then(clock, capsys):
     assert lines == [f"  decoding: {80 * second:,} of 5,000 fast" for second in (15, 30, 45, 60)]
     terminal.step(3, "")
     clock[0] += 10
-    terminal.training({"event": "step", "epoch": 0, "step": 5, "steps": 10, "loss": 0.5})
+    terminal.training({"event": "step", "epoch": 1, "step": 5, "steps": 10, "loss": 0.5})
     assert len(capsys.readouterr().err.splitlines()) == 1  # the step has just been told
     clock[0] += 10
-    terminal.training({"event": "step", "epoch": 1, "step": 6, "steps": 10, "loss": 0.25, "seconds_left": 70})
+    terminal.training({"event": "step", "epoch": 2, "step": 6, "steps": 10, "loss": 0.25, "seconds_left": 70})
     assert "epoch 2: 6 of 10 loss 0.2500" in capsys.readouterr().err
 
 

@@ -243,7 +243,7 @@ def test_data_that_were_changed_since_are_told(tmp_path):
     os.utime(path)
     place(study, path, out, 0, 1)  # touched, not changed
     path.write_text(path.read_text().replace("o7,7", "o7,8"))
-    with pytest.raises(GsnnError, match="sky.csv has been changed since"):
+    with pytest.raises(GsnnError, match=r"sky\.csv has been changed since"):
         place(study, path, out, 0, 1)
 
 
