@@ -31,7 +31,7 @@ class Progress:
             parts = [f"loss {event['loss']:.4f}", f"{event.get('samples_per_s', 0):,.0f} samples/s"]
             if left is not None:
                 parts.append(f"{duration(left)} left")
-            self.at(f"epoch {event['epoch'] + 1}", event["step"], event["steps"], " · ".join(parts))
+            self.at(f"epoch {event['epoch']}", event["step"], event["steps"], " · ".join(parts))
 
 
 EVERY = 15.0  # seconds between lines of progress where the output is a file
