@@ -29,6 +29,12 @@ class Progress:
         if event.get("event") == "step" and event.get("steps"):
             left = event.get("seconds_left")
             parts = [f"loss {event['loss']:.4f}", f"{event.get('samples_per_s', 0):,.0f} samples/s"]
+            if event.get("tokens_per_s"):
+                parts.append(f"{event['tokens_per_s']:,.0f} tokens/s")
+            if event.get("mfu"):
+                parts.append(f"MFU {event['mfu']:.0%}")
+            if event.get("data_wait", 0) >= 0.1:
+                parts.append(f"{event['data_wait']:.0%} waiting for data")
             if left is not None:
                 parts.append(f"{duration(left)} left")
             self.at(f"epoch {event['epoch']}", event["step"], event["steps"], " · ".join(parts))

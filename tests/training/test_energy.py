@@ -56,3 +56,13 @@ def test_the_grid(monkeypatch):
         monkeypatch.setenv("GSNN_GRID_G_PER_KWH", wrong)
         with pytest.raises(GsnnError, match="GSNN_GRID_G_PER_KWH"):
             energy.co2e_kg(1.0)
+
+
+def test_errors_are_those_of_what_was_read(tmp_path):
+    assert energy.Meter(tmp_path, local_rank=3).error > 0  # each process estimates its own
+    package(tmp_path, 900)
+    meter, other = energy.Meter(tmp_path, local_rank=0), energy.Meter(tmp_path, local_rank=1)
+    package(tmp_path, 950)
+    assert meter.error == pytest.approx(0.05 * meter.kwh)
+    assert meter.kwh == pytest.approx(50 / 3.6e6)
+    assert other.kwh == 0  # the counter is of the whole machine

@@ -2,7 +2,7 @@
 
 What the hardware counts is preferred, and what is left is estimated after Lannelongue, Grealey & Inouye 2021 (Green
 Algorithms, doi:10.1002/advs.202100707): time x (cores x watts per core x use + memory x watts per GB). Cooling and
-power supplies (the PUE in that paper) are not included.
+power supplies (the PUE in that paper) are not included. Every number comes with its uncertainty: ERRORS.
 """
 
 from __future__ import annotations
@@ -20,29 +20,47 @@ from ..errors import GsnnError
 
 WATTS_PER_CORE = 12.0  # assumed for a busy core of unknown make: server and desktop cores draw about 5 to 20 W
 WATTS_PER_GB = 0.3725  # Lannelongue et al. 2021
+ERRORS = {  # relative: what is read, and what is assumed of hardware that is not known
+    "counter": 0.05,  # NVML's documentation states 5% of the power; taken for RAPL too
+    "core": 0.63,  # 5 to 20 W around WATTS_PER_CORE
+    "memory": 0.5,  # assumed: modules differ by about two
+}
 GRID_G_PER_KWH = 473.0
 GRID_SOURCE = "world average of 2024, Ember, Global Electricity Review 2025"
 _JOULES_PER_KWH = 3.6e6
 
 
 class Meter:
-    """Energy since it was made. Read it every few minutes at least: hardware counters wrap around."""
+    """Energy since it was made. Read it every few minutes at least: hardware counters wrap around.
 
-    def __init__(self, powercap: Path = Path("/sys/class/powercap")):
-        packages = [_Counter(*package) for package in _rapl(powercap)]
-        gpus = [_Counter(read, math.inf) for read in _nvml()]
-        cpu = packages or [_Counter(_estimator(), math.inf)]
+    ``local_rank`` is for one process of several on a machine, whose energies shall be summed: the processors' counter,
+    which is of the whole machine, is read by the first of them alone, and each reads the GPU that it computes on.
+    """
+
+    def __init__(self, powercap: Path = Path("/sys/class/powercap"), local_rank: int | None = None):
+        packages = [_Counter(*package, ERRORS["counter"]) for package in _rapl(powercap)]
+        gpus = [_Counter(read, math.inf, ERRORS["counter"]) for read in _nvml(alone=local_rank is None)]
+        estimates = [
+            _Counter(lambda: time.process_time() * WATTS_PER_CORE, math.inf, ERRORS["core"]),
+            _Counter(_memory_estimator(), math.inf, ERRORS["memory"]),
+        ]
+        cpu = (packages if not local_rank else []) if packages else estimates
         self._counters = cpu + gpus
         self.source = (
             "the processor's own counter (RAPL, the whole package)"
             if packages
-            else f"an estimate: CPU time x {WATTS_PER_CORE:g} W a core + memory x {WATTS_PER_GB} W/GB "
-            "(Lannelongue et al. 2021)"
+            else f"an estimate, to about {ERRORS['core']:.0%}: CPU time x {WATTS_PER_CORE:g} W a core + "
+            f"memory x {WATTS_PER_GB} W/GB (Lannelongue et al. 2021)"
         ) + (f" + the counter of {len(gpus)} GPU{'s' * (len(gpus) > 1)} (NVML)" if gpus else "")
 
     @property
     def kwh(self) -> float:
         return sum(counter.joules() for counter in self._counters) / _JOULES_PER_KWH
+
+    @property
+    def error(self) -> float:
+        """The uncertainty of :attr:`kwh`, in kWh. Errors of one kind go together, so that they add up."""
+        return sum(counter.joules() * counter.error for counter in self._counters) / _JOULES_PER_KWH
 
 
 @contextmanager
@@ -76,10 +94,10 @@ def peak_memory_gb() -> float:
 
 
 class _Counter:
-    """A counter of joules that wraps around at ``wrap``."""
+    """A counter of joules that wraps around at ``wrap``, right to the relative ``error``."""
 
-    def __init__(self, read: Callable[[], float], wrap: float):
-        self._read, self._wrap = read, wrap
+    def __init__(self, read: Callable[[], float], wrap: float, error: float):
+        self._read, self._wrap, self.error = read, wrap, error
         self._last, self._total = read(), 0.0
 
     def joules(self) -> float:
@@ -93,13 +111,12 @@ class _Counter:
         return self._total
 
 
-def _estimator() -> Callable[[], float]:
+def _memory_estimator() -> Callable[[], float]:
     start = time.perf_counter()
 
     def read() -> float:
         memory = peak_memory_gb()
-        watts = WATTS_PER_GB * (0 if math.isnan(memory) else memory)
-        return time.process_time() * WATTS_PER_CORE + (time.perf_counter() - start) * watts
+        return (time.perf_counter() - start) * WATTS_PER_GB * (0 if math.isnan(memory) else memory)
 
     return read
 
@@ -120,8 +137,8 @@ def _rapl(powercap: Path) -> list[tuple[Callable[[], float], float]]:
     return found
 
 
-def _nvml() -> list[Callable[[], float]]:
-    """Readers (joules) of the GPUs that this process may use, from the driver's own library."""
+def _nvml(alone: bool = True) -> list[Callable[[], float]]:
+    """Readers (joules) of the GPUs that this process may use, or the one it does, from the driver's own library."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_available():
         return []
@@ -132,7 +149,7 @@ def _nvml() -> list[Callable[[], float]]:
     if nvml.nvmlInit_v2() != 0:
         return []
     readers = []
-    for index in range(torch.cuda.device_count()):
+    for index in range(torch.cuda.device_count()) if alone else [torch.cuda.current_device()]:
         name = f"GPU-{torch.cuda.get_device_properties(index).uuid}".encode()
         handle = ctypes.c_void_p()
         if nvml.nvmlDeviceGetHandleByUUID(name, ctypes.byref(handle)) != 0:

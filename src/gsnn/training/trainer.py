@@ -23,8 +23,8 @@ from torch import nn
 from .. import rng
 from ..errors import ConfigError, GsnnError
 from . import checkpoint, optim
-from .energy import Meter, peak_memory_gb
 from .log import Log
+from .monitor import Monitor
 from .parallel import Parallel, by_mesh
 from .runtime import Runtime, resolve
 from .settings import Train
@@ -45,7 +45,8 @@ class History:
     best: dict[str, Any] | None = None  # the epoch event whose weights were kept
     skipped: int = 0  # steps whose loss or gradient was not finite
     seconds: float = 0.0
-    kwh: float = 0.0
+    kwh: float = 0.0  # of all processes
+    kwh_error: float = 0.0
     energy_source: str = ""
     runtime: dict[str, Any] = field(default_factory=dict)
 
@@ -128,6 +129,8 @@ class _Fit:
         self.resumed = self.history.step if found else None
         self.runtime = self._runtime(runtime)
         self.history.runtime = self.runtime.to_dict()
+        self.monitor = Monitor(model, self.runtime, parallel, (self.history.kwh, self.history.kwh_error))
+        self.history.energy_source = self.monitor.meter.source
         self.state = State(model, settings, self.runtime, parallel, valid is not None)
         self.identity = self.state.identity(settings, seed, train)
         if found is not None:
@@ -135,13 +138,11 @@ class _Fit:
             found.load(self.state.tensors())
             self.state.set_tally(found.state["tally"])
         self.log = Log(directory, found.state["log"] if found else 0, self.history.step) if parallel.main else None
-        self.meter = Meter()
-        self.history.energy_source = self.meter.source
-        self.before = (self.history.seconds, self.history.kwh, self.history.step)
+        self.before = (self.history.seconds, self.history.step)
         self.started = self.saved_at = self.read_at = time.perf_counter()
-        self.save_cost = self.data_wait = 0.0
+        self.save_cost = 0.0
         self.read_step, self.read_skipped = self.history.step, self.history.skipped
-        self.read_loss, self.read_objects = self.state.loss_sum.item(), 0
+        self.read_loss = self.state.loss_sum.item()
         self.time_is_up, self.pending = False, None
 
     def run(self) -> History:
@@ -150,7 +151,8 @@ class _Fit:
         self.model.train()
         if history.stopped == "time" and self.parallel.agree(not self._time_is_up())[0]:
             history.stopped = ""
-        with closing(self.log or io.BytesIO()), _signals() as self.asked, own_random_state(self.runtime):
+        files = closing(self.log or io.BytesIO())
+        with files, closing(self.monitor), _signals() as self.asked, own_random_state(self.runtime):
             try:
                 if not history.stopped:
                     self._tell(self._opening())
@@ -160,7 +162,8 @@ class _Fit:
                     if self._epoch_is_over():
                         self._end_epoch()
                     else:
-                        self._step(batches)
+                        with self.monitor.sampled():
+                            self._step(batches)
                     if self.interrupted and not history.stopped:
                         self._interrupt()
             finally:
@@ -172,9 +175,7 @@ class _Fit:
 
     def _step(self, batches: Iterator[Batch]) -> None:
         history, settings = self.history, self.settings
-        waiting = time.perf_counter()
-        batch = next(batches)
-        self.data_wait += time.perf_counter() - waiting
+        batch = self.monitor.next(batches)
         state, parallel = self.state, self.parallel
         for group in state.optimizer.param_groups:
             group["lr"] = optim.rate(history.step, self.total, settings)
@@ -203,7 +204,6 @@ class _Fit:
         if state.average is not None:
             state.average.update(history.step)
         self.model.after_step(history.step)
-        self.read_objects += len(batch["row"])
         now = time.perf_counter()
         if now - self.read_at >= min(max(0.5, 0.002 * (now - self.started)), 10.0):
             self._read()
@@ -226,15 +226,13 @@ class _Fit:
                 "or set precision = 'float32', or look for values that are not finite in the data"
             )
         now = time.perf_counter()
-        seconds, steps = now - self.read_at, history.step - self.read_step
-        good = steps - int(skipped - self.read_skipped)
+        good = history.step - self.read_step - int(skipped - self.read_skipped)
         history.skipped = int(skipped)
         self._clock()
-        pace = (now - self.started) / (history.step - self.before[2])
+        pace = (now - self.started) / (history.step - self.before[1])
         left = (self.total - history.step) * pace
         if self.settings.max_seconds:
             left = min(left, max(self.settings.max_seconds - history.seconds, 0.0))
-        on_gpu = torch.device(self.runtime.device).type == "cuda"
         event = {
             "event": "step",
             "step": history.step,
@@ -243,14 +241,11 @@ class _Fit:
             "loss": (loss_sum - self.read_loss) / good if good else math.nan,
             "learning_rate": rate,
             "gradient_norm": norm,
-            "samples_per_s": self.read_objects * self.parallel.data_ranks / seconds,
-            "data_wait": self.data_wait / seconds,
             "seconds_left": left,
-            "memory_gb": torch.cuda.max_memory_allocated() / 1e9 if on_gpu else peak_memory_gb(),
             "skipped": history.skipped,
+            **self.monitor.read(),
         }
         self.read_at, self.read_step, self.read_loss, self.read_skipped = now, history.step, loss_sum, skipped
-        self.read_objects, self.data_wait = 0, 0.0
         self._tell(event)
 
     def _end_epoch(self) -> None:
@@ -269,6 +264,7 @@ class _Fit:
         }
         if self.valid is not None and not self._validate(event):
             self._interrupt()
+        self.monitor.meet()
         self._clock()
         event["seconds"] = history.seconds
         history.epochs.append(event)
@@ -288,6 +284,7 @@ class _Fit:
         elif self.parallel.agree(self._save_is_due(0.0))[0]:
             self._save()
         self.read_at = time.perf_counter()
+        self.monitor.restart()
 
     def _validate(self, event: dict[str, Any]) -> bool:
         """Add the validation loss to ``event`` and keep the weights if it is the least; False if interrupted."""
@@ -313,6 +310,7 @@ class _Fit:
     def _save(self, wait: bool = False) -> None:
         """Save while the training goes on; ``wait`` until it stands on the disk."""
         start = time.perf_counter()
+        self.monitor.meet()
         self._clock()
         tally = self.state.tally()
         self.history.skipped = int(tally[1])
@@ -367,11 +365,12 @@ class _Fit:
     def _tell(self, event: dict[str, Any]) -> None:
         if self.log is not None:
             self.log.write(event)
+            self.monitor.tell(event)
             self.report(event)
 
     def _clock(self) -> None:
         self.history.seconds = self._seconds()
-        self.history.kwh = self.before[1] + self.meter.kwh
+        self.history.kwh, self.history.kwh_error = self.monitor.energy()
 
     def _time_is_up(self) -> bool:
         limit = self.settings.max_seconds
