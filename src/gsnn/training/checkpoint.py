@@ -31,7 +31,7 @@ from . import storage
 from .pieces import Plan, describe, local
 from .restore import Checkpoint, latest, load
 from .storage import MANIFEST, SCHEMA, SUMS
-from .together import Elsewhere, gather, place, report_failure, wait_for, whoami
+from .together import Died, Elsewhere, Gone, gather, place, report_failure, wait_for, whoami
 
 __all__ = ["Checkpoint", "Pending", "latest", "load", "save"]
 
@@ -115,17 +115,18 @@ class Pending:
 
     def _guarded(self, call: Callable[[], None]) -> None:
         """Keep what goes wrong for who waits, let the other processes know, and free the disk."""
+        kind = GsnnError
         try:
             call()
             return
         except Elsewhere as error:
-            why = str(error)
+            why, kind = str(error), Gone if isinstance(error, Died) else GsnnError
         except OSError as error:
             gone = isinstance(error, FileNotFoundError) and not self.staging.exists()
             why = "another process has taken the folder away" if gone else _full(error)
         except Exception as error:
             why = f"{type(error).__name__}: {error}"
-        self.error = _failure(self.path, why)
+        self.error = _failure(self.path, why, kind)
         if len(self.plan.pieces) == 1:
             shutil.rmtree(self.staging, ignore_errors=True)
             return
@@ -183,8 +184,8 @@ def save(
     return made
 
 
-def _failure(path: Path, why: str) -> GsnnError:
-    return GsnnError(
+def _failure(path: Path, why: str, kind: type[GsnnError] = GsnnError) -> GsnnError:
+    return kind(
         f"cannot save the checkpoint of step {int(path.name[5:])} in {path.parent}: {why}, "
         "and run the same line again: it goes on from the checkpoint before"
     )

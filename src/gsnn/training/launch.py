@@ -1,49 +1,94 @@
-"""Starting the processes of a training: torchrun on this machine, and the lines that start it on others."""
+"""Starting the processes of a training: on this host, and the lines that start them on others."""
 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 
 from ..errors import GsnnError
-
-RESTARTS = 10  # of all workers, after one has died
-WORKER = "gsnn.training.worker"
-
-
-def torchrun(folder: Path, processes: int, name: str, *more: str) -> list[str]:
-    """The command that trains a run by ``processes`` of this machine."""
-    return [
-        sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}", f"--max-restarts={RESTARTS}",
-        "--monitor-interval=0.1", f"--rdzv-id={name}", *(more or ("--standalone",)), "-m", WORKER, str(folder),
-    ]  # fmt: skip
+from .agent import KEEP_ALIVE, LAST_WORD, POLL_SECONDS, PORT, RESTARTS
+from .worker import failed, stopped
 
 
-def launch(folder: Path, processes: int) -> None:
-    """Train a run by processes of this machine, and wait. Raises the sentence that a worker has left."""
-    name = uuid.uuid4().hex[:12]
+def launch(folder: Path, processes: int, nodes: int = 1, first: str = "", name: str = "") -> None:
+    """Train a run by ``processes`` of this host, one of ``nodes`` that meet at ``first`` (host:port), and wait.
+
+    ``name`` is of this launch, the same on all hosts. Raises the sentence that a worker or the agent has left, and
+    KeyboardInterrupt where the training was asked to leave and has saved.
+    """
+    name = name or uuid.uuid4().hex[:12]
+    command = [sys.executable, "-m", "gsnn.training.agent", str(folder), "--name", name, "--nproc", str(processes)]
+    if nodes > 1:
+        command += ["--nodes", str(nodes), "--first", first]
     threads = max((os.cpu_count() or 1) // processes, 1)
-    environment = {"OMP_NUM_THREADS": str(threads), "TORCHELASTIC_LOG_LEVEL": "ERROR", **os.environ}
-    agent = subprocess.Popen(torchrun(folder, processes, name), env=environment, stderr=subprocess.PIPE, text=True)
-    try:
-        for line in agent.stderr:
-            if not any(noise in line for noise in ("torch/distributed/elastic", "torch.distributed.run", "*****")):
+    environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
+    agent = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    sentence = ""
+    with forwarded(agent):
+        try:
+            for line in agent.stderr:
+                if line.startswith(LAST_WORD):
+                    sentence = line.removeprefix(LAST_WORD).strip()
+                    continue
                 sys.stderr.write(line)
                 sys.stderr.flush()
-        status = agent.wait()
-    except KeyboardInterrupt:
-        agent.wait()  # the workers got the signal too: each saves, then leaves
-        raise
-    told = folder / f".failed-{name}"
+            status = agent.wait()
+        except KeyboardInterrupt:
+            agent.wait()  # the workers got the signal too: each saves, then leaves
+            raise
+    told = failed(folder, name)
     if told.exists():
-        sentence = told.read_text()
-        told.unlink()
-        raise GsnnError(sentence)
+        raise GsnnError(told.read_text())
+    if stopped(folder, name):
+        raise KeyboardInterrupt
     if status:
         raise GsnnError(
-            f"the {processes} processes of the training ended with status {status} after {RESTARTS} restarts; "
-            f"what they said stands above, and the last checkpoint in {folder}: run the same line again to go on"
+            sentence
+            or f"the agent of the training ended with status {status}; what it said stands above, and the last "
+            f"checkpoint in {folder}: run the same line again to go on"
         )
+
+
+@contextmanager
+def forwarded(agent: subprocess.Popen) -> Iterator[None]:
+    """Within, a SIGTERM to this process is the agent's: the workers save, and all leave."""
+    try:
+        before = signal.signal(signal.SIGTERM, lambda number, frame: agent.send_signal(number))
+    except ValueError:  # not in the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def join_line(folder: Path, processes: int, nodes: int, first: str, name: str) -> str:
+    """What is typed on every host."""
+    words = ["gsnn", "join", str(folder), "--nodes", str(nodes), "--nproc", str(processes), "--first", first]
+    return " ".join(quote(word) for word in [*words, "--name", name])
+
+
+def torchrun_line(folder: str, processes: int, nodes: int, first: str, name: str) -> str:
+    """The same by torchrun itself, for schedulers that start it: without the fast start, and the sentences of hosts.
+
+    Words that begin with $ are left to the shell.
+    """
+    patience = ",".join(f"{key}={value}" for key, value in {"join_timeout": 600, **KEEP_ALIVE}.items())
+    words = [
+        "torchrun", f"--nnodes={nodes}", f"--nproc-per-node={processes}", f"--max-restarts={RESTARTS}",
+        f"--monitor-interval={POLL_SECONDS}", "--rdzv-backend=c10d", f"--rdzv-endpoint={first}", f"--rdzv-id={name}",
+        f"--rdzv-conf={patience}", "-m", "gsnn.training.worker", folder,
+    ]  # fmt: skip
+    return "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 " + " ".join(w if "$" in w else quote(w) for w in words)
+
+
+def with_port(first: str) -> str:
+    return first if ":" in first else f"{first}:{PORT}"

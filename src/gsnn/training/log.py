@@ -13,8 +13,9 @@ from typing import Any
 class Log:
     """Events of one training. A resumed one goes on at ``offset`` (bytes), where its checkpoint saw the end.
 
-    Events are ``start``, ``resume``, ``step``, ``epoch`` and ``end``; every one has ``event`` and ``step``. A number
-    that is not finite is written as null, so that every line is JSON.
+    Events are ``start``, ``resume``, ``step``, ``epoch``, ``straggler`` (a process that holds up the others) and
+    ``end``; every one has ``event`` and ``step``. A number that is not finite is written as null, so that every line is
+    JSON.
     """
 
     def __init__(self, directory: Path, offset: int = 0, step: int = 0, tensorboard: bool = True):

@@ -6,7 +6,10 @@ process is the case where every method here does nothing.
 
 from __future__ import annotations
 
+import statistics
+import time
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -37,6 +40,10 @@ class Parallel:
         self.data_rank = self.stage_rank = 0
         self.flags: dist.ProcessGroup | None = None
         self.pipeline: Any = None  # the stages of this process, where the network is cut into some
+        self._ready = False  # to sum, in this step
+        self.agreed = 0.0  # when (time.monotonic) the processes last did
+        self.pace: deque[float] = deque(maxlen=64)  # seconds of the last steps
+        self.own: deque[float] = deque(maxlen=64)  # of these, until this process began to wait for the others
         self._ddp: nn.Module | None = None
         self._roots: list[Any] = []  # FSDP roots
         if self.world == 1:
@@ -132,6 +139,10 @@ class Parallel:
 
     def sum(self, value: Tensor) -> Tensor:
         """The sum over all processes that hold different objects or tokens."""
+        if not self._ready:
+            self._ready = True
+            if self.agreed:
+                self.own.append(time.monotonic() - self.agreed)
         if self.world > 1 and self._loss.size() > 1:
             value = value.detach().clone()
             dist.all_reduce(value, group=self._loss.get_group())
@@ -162,7 +173,28 @@ class Parallel:
             return wishes
         flags = torch.tensor(wishes, dtype=torch.uint8)
         dist.all_reduce(flags, dist.ReduceOp.MAX, group=self.flags)
+        now = time.monotonic()
+        if self.agreed:
+            self.pace.append(now - self.agreed)
+        self.agreed, self._ready = now, False
         return tuple(bool(flag) for flag in flags)
+
+    def straggler(self) -> tuple[int, float, float] | None:
+        """(rank, its seconds a step, those of the median process) of a process that holds up the others, if any does.
+
+        Counted are reading, preparing and the forward pass: what comes before a process first waits for the others.
+        Slow is more than 1.5 times the median, if that is at least a tenth of the step.
+        """
+        if self.world == 1 or not self.own:
+            return None
+        mine = torch.tensor([statistics.median(self.own), statistics.median(self.pace)], dtype=torch.float64)
+        all_of_them = [torch.empty_like(mine) for _ in range(self.world)]
+        dist.all_gather(all_of_them, mine, group=self.flags)
+        own = [one[0].item() for one in all_of_them]
+        slowest, middle = max(own), statistics.median_low(own)
+        if slowest > 1.5 * middle and slowest - middle > 0.1 * all_of_them[0][1].item():
+            return own.index(slowest), slowest, middle
+        return None
 
     def from_main(self, value: Any) -> Any:
         """What the first process has, as JSON can hold it."""

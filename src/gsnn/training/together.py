@@ -21,6 +21,14 @@ class Elsewhere(Exception):
     """What happened to another process, as the end of a sentence."""
 
 
+class Died(Elsewhere):
+    """Another process has ended."""
+
+
+class Gone(GsnnError):
+    """Another process has ended; where somebody starts processes again, it is not worth a word."""
+
+
 def place(group: dist.ProcessGroup | None) -> tuple[int, int]:
     """(rank, number of processes); (0, 1) without a process group."""
     if not dist.is_available() or not dist.is_initialized():
@@ -44,7 +52,7 @@ def gather(value: Any, group: dist.ProcessGroup | None) -> list[Any]:
         dist.all_gather(texts, room, group=group)
     except RuntimeError as error:
         line = str(error).strip().splitlines()[0]
-        raise GsnnError(f"another process has died or cannot be reached ({line}): run the same line again") from error
+        raise Gone(f"another process has died or cannot be reached ({line}): run the same line again") from error
     return [json.loads(bytes(t[: int(size)].cpu().numpy())) for t, size in zip(texts, sizes)]
 
 
@@ -98,17 +106,23 @@ def wait_for(folder: Path, missing: Callable[[], list[int]], processes: list[str
     seen, since, pause = None, time.monotonic(), 0.002
     while ranks := missing():
         dead = [rank for rank in ranks if died(processes[rank])]
-        now = sorted((path.name, _size(path)) for path in folder.glob("*"))
+        try:
+            now = sorted((path.name, _size(path)) for path in folder.glob("*"))
+        except FileNotFoundError:
+            if missing():
+                raise
+            return  # it was the removal that was waited for, between two looks
         for name, _ in now:
             if name.startswith("failed-"):
                 why = (folder / name).read_text()
-                raise Elsewhere(f"process {int(name[7:])} could not write its part" + (f": {why}" if why else ""))
+                kind = Died if why.endswith("died") else Elsewhere
+                raise kind(f"process {int(name[7:])} could not write its part" + (f": {why}" if why else ""))
         if dead and dead[0] in missing():  # it may have finished, and ended, between two looks
-            raise Elsewhere(f"process {dead[0]} has died")
+            raise Died(f"process {dead[0]} has died")
         if now != seen:
             seen, since = now, time.monotonic()
         elif time.monotonic() - since > PATIENCE:
-            raise Elsewhere(f"nothing was written for {PATIENCE:g} s, process {ranks[0]} must have died")
+            raise Died(f"nothing was written for {PATIENCE:g} s, process {ranks[0]} must have died")
         time.sleep(pause)
         pause = min(2 * pause, 0.25)
 

@@ -32,6 +32,7 @@ from .state import State
 from .step import Augment, Batch, close, evaluate, gradients, own_random_state, probe, seed_torch
 
 PROBE_FROM = 200  # a training of fewer steps is not worth a probe of the precision: float32
+LOOK_AROUND = 100  # steps after which the processes compare how fast they are
 MAX_BAD_STEPS = 5  # steps in a row whose loss or gradient is not finite: each is skipped, then the training stops
 
 
@@ -166,6 +167,9 @@ class _Fit:
                             self._step(batches)
                     if self.interrupted and not history.stopped:
                         self._interrupt()
+            except RuntimeError:  # others may have died: nothing that waits for them
+                self.pending = None
+                raise
             finally:
                 close(batches)
                 with suppress(GsnnError):  # told by the save that waited for it, or of no use to who was stopped
@@ -211,6 +215,9 @@ class _Fit:
         self.interrupted, self.time_is_up, due = parallel.agree(*wishes)
         if due:
             self._save()
+        if history.step % LOOK_AROUND == 0 and (found := parallel.straggler()):
+            names = ("process", "seconds", "median")
+            self._tell({"event": "straggler", "step": history.step, **dict(zip(names, found))})
 
     def _read(self) -> None:
         """Look at what the device has summed up since the last look, and tell it."""
