@@ -25,7 +25,8 @@ CASES = {  # processes -> (task, layout, settings)
 }
 FULL = {
     2: [(t, {d: 2}, {}) for t in ("classify", "masked-patch") for d in ("replicate", "shard", "tensor")]
-    + [("residual", {d: 2}, {"accumulate": 2}) for d in ("replicate", "shard")],
+    + [("residual", {d: 2}, {"accumulate": 2}) for d in ("replicate", "shard")]
+    + [("next-patch", {"pipeline": 2, "schedule": how}, {}) for how in ("1f1b", "zbv-zero-bubble")],
     4: [
         *((t, {d: 4}, {}) for t in ("classify", "next-patch") for d in ("replicate", "shard", "tensor")),
         *(("masked-patch", {"context": 4, "attention": how}, {}) for how in ("ulysses", "ring")),
@@ -34,6 +35,7 @@ FULL = {
             for a, b in (
                 ("replicate", "shard"), ("replicate", "tensor"), ("replicate", "context"),
                 ("shard", "tensor"), ("shard", "context"), ("context", "tensor"),
+                ("pipeline", "replicate"), ("pipeline", "shard"), ("pipeline", "tensor"), ("pipeline", "context"),
             )
         ),
     ],
@@ -41,6 +43,7 @@ FULL = {
         ("classify", {"replicate": 2, "shard": 2, "tensor": 2}, {}),
         ("masked-patch", {"shard": 2, "context": 2, "tensor": 2}, {}),
         ("next-patch", {"replicate": 2, "shard": 2, "context": 2, "attention": "ring"}, {}),
+        ("next-patch", {"pipeline": 2, "shard": 2, "tensor": 2}, {}),
     ],
 }  # fmt: skip
 
