@@ -59,7 +59,10 @@ class Model(nn.Module):
         self.objective.fit(train)
 
     def transform(self, batch: Batch) -> Batch:
-        with torch.autocast(next(iter(batch.values())).device.type, enabled=False):
+        device = next(iter(batch.values())).device.type
+        if device == "meta":  # shapes only: there is no autocast to leave
+            return self.transforms(batch)
+        with torch.autocast(device, enabled=False):
             return self.transforms(batch)
 
     def prepare(self, batch: Batch, rng: Rng | None = None) -> Batch:

@@ -7,6 +7,7 @@ import time
 import urllib.error
 import urllib.request
 
+import equality
 import pytest
 import torch
 from torch import nn
@@ -120,6 +121,16 @@ def test_attention_is_counted_whole():
     assert flops.count(flops.skeleton(Attending()), batch) == linear + attention
 
 
+def test_flops_of_a_transformer_are_those_of_the_planner():
+    model = equality.model("next-patch")
+    network = model.objective.network
+    tokens, width, layers = network.places.count, network.shape.width, network.shape.layers
+    matrices = {name: p.numel() for name, p in network.named_parameters() if p.ndim == 2 and "modality" not in name}
+    first = sum(size for name, size in matrices.items() if name.startswith("embedding"))
+    expected = 6 * sum(matrices.values()) + 12 * layers * width * tokens - 2 * first  # pixels have no gradient
+    assert flops.count(flops.skeleton(model), equality.objects(4)) == tokens * expected
+
+
 def test_counting_leaves_the_model_and_the_random_numbers_alone():
     model, stream = FakeModel(), FakeStream()
     before, state = weights(model), torch.get_rng_state()
@@ -213,7 +224,7 @@ def test_collectives_side_by_side_count_once():
 
 
 def test_a_sampled_step_tells_its_communication(monkeypatch):
-    monkeypatch.setattr(monitor, "WORTH", 0.0)
+    monkeypatch.setattr(monitor, "SETTLED", 0.0)
     monkeypatch.setattr(monitor, "COLLECTIVES", ("aten::mm",))  # as if products were collectives
     one = monitor.Monitor(Linear(), CPU, Several(), meter=FakeMeter())
     with one.sampled():

@@ -19,12 +19,11 @@ OTHER_FORMS = ("pcie", "nvl", "mig")  # of a GPU in the table: slower than what 
 
 
 def skeleton(model: nn.Module) -> nn.Module:
-    """A copy of ``model`` on the device "meta": shapes without numbers, which takes no memory and no time."""
+    """A copy of ``model`` on the device "meta": shapes without numbers, which take no memory and no time."""
     memo: dict[int, Any] = {}
     for parameter in model.parameters():
-        memo[id(parameter)] = nn.Parameter(
-            torch.empty_like(parameter, device="meta"), requires_grad=parameter.requires_grad
-        )
+        empty = torch.empty_like(parameter, device="meta")
+        memo[id(parameter)] = nn.Parameter(empty, requires_grad=parameter.requires_grad)
     for buffer in model.buffers():
         memo[id(buffer)] = torch.empty_like(buffer, device="meta")
     return copy.deepcopy(model, memo)
@@ -42,8 +41,8 @@ def count(bones: nn.Module, batch: dict[str, Tensor]) -> float | None:
     from torch.utils.flop_counter import FlopCounterMode
 
     shapes = {name: torch.empty_like(value, device="meta") for name, value in batch.items()}
-    try:
-        with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):  # not of all kernels has it a sum
+    try:  # attention as plain products: not every kernel of it is known to the counter
+        with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
             loss = torch.stack([total for total, _ in bones.terms(shapes, Rng(0)).values()]).sum()
             learning = [parameter for parameter in bones.parameters() if parameter.requires_grad]
             torch.autograd.grad(loss, learning, allow_unused=True)

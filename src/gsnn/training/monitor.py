@@ -22,7 +22,8 @@ from .parallel import Parallel
 from .runtime import Runtime
 from .step import Batch, own_random_state
 
-WORTH = 5.0  # seconds of training, before which FLOPs and a peak (0.1 s) are not worth counting
+WORTH = 100.0  # seconds of training, before which FLOPs and a peak are not worth counting: 0.2 to 1.5 s
+SETTLED = 5.0  # seconds of training, before which no step is typical enough to be sampled
 SAMPLE = 200  # a step is sampled for its communication at most once in so many times what that costs: 0.5%
 COLLECTIVES = ("gloo:", "nccl:", "mpi:", "ucc:")  # how torch's profiler calls those of a process group
 
@@ -55,7 +56,7 @@ class Monitor:
         self._batch: Batch | None = None
         self._objects, self._waited = 0, 0.0
         self._started = self._read_at = time.perf_counter()
-        self._sample_at = self._started + WORTH
+        self._sample_at = self._started + SETTLED
 
     def next(self, batches: Iterator[Batch]) -> Batch:
         """The next batch; its objects and the time that it was waited for are counted."""
