@@ -250,3 +250,14 @@ def test_what_repeats_a_run_is_what_was_typed(resolved, line):
     first, second = page._repeat(resolved, "runs/a")
     assert first.partition("#")[0].strip() == line
     assert second.partition("#")[0].strip() == "gsnn show runs/a"
+
+
+def test_speeds_are_told_where_the_training_told_them():
+    early = {"event": "step", "samples_per_s": 5.0, "tokens_per_s": 80.0, "mfu": None, "peak_source": None}
+    assert page._speeds([early])[0][:2] == ("tokens learned from", "80 a second")
+    late = early | {"tokens_per_s": 96000.0, "mfu": 0.412, "flops_per_s": 4e14, "peak_source": "datasheet of h200"}
+    tokens, share = page._speeds([early, late, {"event": "end"}])
+    assert tokens[1] == "96,000 a second"
+    assert share[1] == "41.2%"
+    assert "h200" in share[2]
+    assert page._speeds([]) == []

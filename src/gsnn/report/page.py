@@ -114,7 +114,7 @@ def _context(run: Path, parts: Parts) -> dict[str, Any]:
         "audit": parts.audit,
         "split_rows": _split_rows(parts.audit.get("split") or {}),
         "sanity": _sanity(parts),
-        "costs": _costs(parts.answer),
+        "costs": _costs(parts.answer) + _speeds(parts.log),
         "methods": paragraph,
         "references": references,
         "repeat": _repeat(parts.resolved, _short(run)),
@@ -161,6 +161,18 @@ def _costs(answer: dict[str, Any]) -> list[tuple[str, str, str]]:
         told = [f"at {number(grid)} g CO₂e a kWh"] if grid is not None else []
         told += [str(answer["grid_source"])] if answer.get("grid_source") else []
         out.append(("CO₂ equivalent", f"{number(answer['co2e_g'])} g", ", ".join(told)))
+    return out
+
+
+def _speeds(log: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
+    """What the training told of its speed last, where it did."""
+    out = []
+    last = {key: value for event in log if event.get("event") == "step" for key, value in event.items() if value}
+    if tokens := last.get("tokens_per_s"):
+        out.append(("tokens learned from", f"{tokens:,.0f} a second", "in the last reading of the training"))
+    if mfu := last.get("mfu"):
+        told = f"{number(last.get('flops_per_s'))} FLOP/s of the model; one device's peak: {last.get('peak_source')}"
+        out.append(("share of the peak (MFU)", f"{mfu:.1%}", told))
     return out
 
 
