@@ -148,6 +148,46 @@ def train(
 
 
 @app.command()
+def launch(
+    study: StudyName,
+    nodes: Annotated[int, typer.Option("--nodes", help="hosts")] = 1,
+    processes: Annotated[int, typer.Option("--nproc", help="processes of each host")] = 1,
+    slurm: Annotated[bool, typer.Option("--slurm", help="write the script of a Slurm job")] = False,
+    submit: Annotated[bool, typer.Option("--submit", help="submit it, too")] = False,
+    time: Annotated[str, typer.Option("--time", help="the limit of a job, as in 24:00:00; it goes on in another")] = "",
+    option: Annotated[
+        list[str] | None, typer.Option("--option", help="of sbatch, as in --option=--partition=gpu; may be repeated")
+    ] = None,
+    first: Annotated[str, typer.Option("--first", help="the host[:port] where the hosts meet (without Slurm)")] = "",
+    data: DataPath = None,
+    changes: Set = None,
+    seed: Seed = 0,
+    out: Out = None,
+) -> None:
+    """A training on several hosts: the run is made ready here, and a Slurm job, or what to type, starts it."""
+    from . import cluster
+
+    one = _spread(_study(study, changes), nodes * processes)
+    folder = cluster.prepare(one, data=data, out=out, seed=seed, progress=_progress())
+    print(cluster.launch(folder, nodes, processes, first, slurm=slurm, submit=submit, time=time, options=option or ()))
+
+
+@app.command()
+def join(
+    run: RunPath,
+    nodes: Annotated[int, typer.Option("--nodes", help="hosts")],
+    first: Annotated[str, typer.Option("--first", help="the host[:port] where they meet, one of them")],
+    processes: Annotated[int, typer.Option("--nproc", help="processes of this host")] = 1,
+    name: Annotated[str, typer.Option("--name", help="of this launch, the same on all hosts")] = "gsnn",
+) -> None:
+    """This host's part of a training that `gsnn launch` has made ready."""
+    from . import cluster
+
+    cluster.join(run, nodes, processes, first, name)
+    print(f"trained: {run}")
+
+
+@app.command()
 def evaluate(run: RunPath, data: DataPath = None, as_json: Json = False, trust: Trust = False) -> None:
     """Judge a run's network on its test part, or on other data that it was not trained on."""
     from .run import Run

@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any, NoReturn
 
 from ..errors import GsnnError
 from .warm import SIGN
@@ -29,6 +30,7 @@ PORT = 29400
 JOIN_SECONDS = 600  # for all hosts to come together, at first and again after one has left
 REACH_SECONDS = 60  # for the first host to answer
 KEEP_ALIVE = {"keep_alive_interval": 2, "keep_alive_max_attempt": 3}  # seconds, misses: a silent host is given up
+SAVE_SECONDS = 300  # for a last checkpoint, where the training is asked to leave
 POLL_SECONDS = 0.1
 LAST_WORD = "gsnn agent: "  # before the sentence on stderr that says why the agent has given up
 
@@ -48,23 +50,25 @@ def run(folder: Path, name: str, processes: int, nodes: int = 1, first: str = ""
     if nodes > 1:
         address, port = endpoint(first)
         mine = own_address(address, port)
+        hosting = mine == address and os.environ.get("SLURM_NODEID", "0") == "0"
         os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"  # a store of its own for every start, see worker.join
         patience = {"join_timeout": seconds("GSNN_JOIN", JOIN_SECONDS), "read_timeout": reach_seconds()}
         meeting = {
             "rdzv_endpoint": f"{address}:{port}",
-            "rdzv_configs": {**patience, **KEEP_ALIVE, "is_host": str(mine == address).lower()},
+            "rdzv_configs": {**patience, **KEEP_ALIVE, "is_host": str(hosting).lower()},
             "local_addr": mine,
         }
-        if mine != address:
+        if not hosting:
             await_host(address, port)
+    tell_deaths()
+    heed_one_signal()
+    watch_for(folder, name)
     os.environ["GSNN_AGENT"] = name  # its workers leave the last word to who started it
     config = LaunchConfig(
         min_nodes=nodes, max_nodes=nodes, nproc_per_node=processes, run_id=name, rdzv_backend="c10d",
         max_restarts=RESTARTS, monitor_interval=POLL_SECONDS, start_method=start_method(),
         logs_specs=DefaultLogsSpecs(), **meeting,
     )  # fmt: skip
-    tell_deaths()
-    watch_for(folder, name)
     try:
         elastic_launch(config, enter)(str(folder))
     except ChildFailedError as error:
@@ -77,7 +81,7 @@ def run(folder: Path, name: str, processes: int, nodes: int = 1, first: str = ""
     except rendezvous.RendezvousClosedError as error:
         raise GsnnError("the training has ended on the other hosts; type the line on all of them to go on") from error
     except (rendezvous.RendezvousConnectionError, rendezvous.RendezvousStateError) as error:
-        if nodes > 1 and mine == address:
+        if nodes > 1 and hosting:
             raise GsnnError(
                 f"cannot open port {port} on this host ({address}): another training may be using it; "
                 "choose another by --first HOST:PORT, on all hosts"
@@ -192,6 +196,22 @@ def tell_deaths() -> None:
             child.setLevel(logging.ERROR)
 
 
+def heed_one_signal() -> None:
+    """The first signal ends the training, which takes the time of a save; more of them must not cut that short.
+
+    Whatever it is, workers get SIGTERM: a second Ctrl-C, which they get themselves, would mean not to save.
+    """
+    from torch.distributed.elastic.multiprocessing import api
+
+    def stop(number: int, frame: Any) -> NoReturn:
+        for one in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+            signal.signal(one, signal.SIG_IGN)
+        raise api.SignalException(f"got signal {number}", sigval=signal.SIGTERM)
+
+    api._terminate_process_handler = stop
+    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(SAVE_SECONDS))
+
+
 def watch_for(folder: Path, name: str) -> None:
     """Leave as soon as any host was asked to, or has left a sentence for the user: a new start would only repeat it."""
 
@@ -219,10 +239,18 @@ def main(argv: list[str] | None = None) -> int:
         print(f"{LAST_WORD}{error}", file=sys.stderr, flush=True)
         return 1
     except SignalException as error:
-        return 128 + int(error.sigval)
+        leave(128 + int(error.sigval))
     except KeyboardInterrupt:
-        return 130
+        leave(130)
     return 0
+
+
+def leave(status: int) -> NoReturn:
+    """End at once. The workers have ended, but one that was just being started may not be known to torch's agent."""
+    for child in multiprocessing.active_children():
+        child.kill()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 if __name__ == "__main__":

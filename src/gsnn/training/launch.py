@@ -13,8 +13,16 @@ from pathlib import Path
 from shlex import quote
 
 from ..errors import GsnnError
-from .agent import KEEP_ALIVE, LAST_WORD, POLL_SECONDS, PORT, RESTARTS
-from .worker import failed, stopped
+from .agent import JOIN_SECONDS, KEEP_ALIVE, LAST_WORD, POLL_SECONDS, RESTARTS
+from .worker import failed, forget, stopped
+
+WORKER = "gsnn.training.worker"
+NOISE = (  # of no use to a user: which process is ended after another's death; what an agent that was stopped left over
+    "torch/multiprocessing/spawn.py",
+    "multiprocessing/resource_tracker.py",
+    "warnings.warn('resource_tracker:",
+    "The hostname of the client socket cannot be retrieved",
+)
 
 
 def launch(folder: Path, processes: int, nodes: int = 1, first: str = "", name: str = "") -> None:
@@ -24,6 +32,7 @@ def launch(folder: Path, processes: int, nodes: int = 1, first: str = "", name: 
     KeyboardInterrupt where the training was asked to leave and has saved.
     """
     name = name or uuid.uuid4().hex[:12]
+    forget(folder, name)
     command = [sys.executable, "-m", "gsnn.training.agent", str(folder), "--name", name, "--nproc", str(processes)]
     if nodes > 1:
         command += ["--nodes", str(nodes), "--first", first]
@@ -34,6 +43,8 @@ def launch(folder: Path, processes: int, nodes: int = 1, first: str = "", name: 
     with forwarded(agent):
         try:
             for line in agent.stderr:
+                if any(noise in line for noise in NOISE):
+                    continue
                 if line.startswith(LAST_WORD):
                     sentence = line.removeprefix(LAST_WORD).strip()
                     continue
@@ -44,9 +55,10 @@ def launch(folder: Path, processes: int, nodes: int = 1, first: str = "", name: 
             agent.wait()  # the workers got the signal too: each saves, then leaves
             raise
     told = failed(folder, name)
+    (folder / f".starts-{name}").unlink(missing_ok=True)
     if told.exists():
         raise GsnnError(told.read_text())
-    if stopped(folder, name):
+    if stopped(folder, name) or status == 128 + signal.SIGTERM:
         raise KeyboardInterrupt
     if status:
         raise GsnnError(
@@ -70,25 +82,24 @@ def forwarded(agent: subprocess.Popen) -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def join_line(folder: Path, processes: int, nodes: int, first: str, name: str) -> str:
-    """What is typed on every host."""
-    words = ["gsnn", "join", str(folder), "--nodes", str(nodes), "--nproc", str(processes), "--first", first]
-    return " ".join(quote(word) for word in [*words, "--name", name])
+def join_words(folder: Path | str, processes: int, nodes: int, first: str, name: str) -> list[str]:
+    """What starts the workers of a host; the same line on every one of them."""
+    return [
+        "join", str(folder), "--nodes", str(nodes), "--nproc", str(processes), "--first", first, "--name", name
+    ]  # fmt: skip
 
 
-def torchrun_line(folder: str, processes: int, nodes: int, first: str, name: str) -> str:
-    """The same by torchrun itself, for schedulers that start it: without the fast start, and the sentences of hosts.
-
-    Words that begin with $ are left to the shell.
-    """
-    patience = ",".join(f"{key}={value}" for key, value in {"join_timeout": 600, **KEEP_ALIVE}.items())
-    words = [
+def torchrun_words(folder: Path | str, processes: int, nodes: int, first: str, name: str) -> list[str]:
+    """The same by torchrun itself, for schedulers that start it: without the fast start, and the sentences of hosts."""
+    patience = ",".join(f"{key}={value}" for key, value in {"join_timeout": JOIN_SECONDS, **KEEP_ALIVE}.items())
+    return [
+        "env", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1",
         "torchrun", f"--nnodes={nodes}", f"--nproc-per-node={processes}", f"--max-restarts={RESTARTS}",
         f"--monitor-interval={POLL_SECONDS}", "--rdzv-backend=c10d", f"--rdzv-endpoint={first}", f"--rdzv-id={name}",
-        f"--rdzv-conf={patience}", "-m", "gsnn.training.worker", folder,
+        f"--rdzv-conf={patience}", "-m", WORKER, str(folder),
     ]  # fmt: skip
-    return "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 " + " ".join(w if "$" in w else quote(w) for w in words)
 
 
-def with_port(first: str) -> str:
-    return first if ":" in first else f"{first}:{PORT}"
+def shell(words: list[str]) -> str:
+    """Words as a shell takes them; those with a $ are left to it, in double quotes."""
+    return " ".join(f'"{word}"' if "$" in word else quote(word) for word in words)

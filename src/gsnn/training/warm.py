@@ -8,6 +8,7 @@ import importlib
 import os
 import signal
 import warnings
+from typing import Any
 
 SIGN = "GSNN_WARM"  # in the environment of the server alone
 MODULES = (
@@ -16,8 +17,15 @@ MODULES = (
     "gsnn.run", "gsnn.steps.train", "gsnn.training.trainer", "gsnn.training.layout", "gsnn.training.parallel",
 )  # fmt: skip
 
+
+def outlive(number: int, frame: Any, server: int = os.getpid()) -> None:
+    """A signal to all processes of a job is not for the server, whose workers may have to save; but it is for them."""
+    if os.getpid() != server:
+        os._exit(128 + number)
+
+
 if os.environ.pop(SIGN, ""):
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # sent to all processes of a job: the server outlives the workers
+    signal.signal(signal.SIGTERM, outlive)
     warnings.filterwarnings("ignore", "lance is not fork-safe")  # once it is at work; here it is only imported
     for _name in MODULES:
         with contextlib.suppress(ImportError):  # who needs it says so

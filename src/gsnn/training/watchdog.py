@@ -18,7 +18,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import GsnnError
-from ..progress import duration
 from .parallel import Parallel
 
 HANG_SECONDS = 600.0  # or what GSNN_HANG says
@@ -85,7 +84,7 @@ def _end(parallel: Parallel, folder: Path, wait: float) -> None:
     others = (_path(folder, other) for other in range(rank))
     if not any(other.exists() and other.stat().st_mtime > since for other in others):
         print(
-            f"gsnn: the training hangs: no step for {duration(time.time() - since)} (a step takes "
+            f"gsnn: the training hangs: no step for {time.time() - since:.0f} s (a step takes "
             f"{statistics.median(parallel.pace):.2g} s); where each process was stands in {folder}/hang-*.txt; "
             "starting again from the last checkpoint",
             file=sys.stderr, flush=True,

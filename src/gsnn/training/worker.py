@@ -15,10 +15,10 @@ import shutil
 import signal
 import socket
 import sys
+import threading
 import time
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from ..errors import GsnnError
 
 STILL = 5  # starts one after the other without a new checkpoint
 TIMEOUT_SECONDS = 1800  # for processes to meet, and for one of them to wait for another
+GRACE_SECONDS = 30  # to save, after the agent has died
 STOPPED = ".stopped"  # in the run folder: the training was asked to leave, and has saved its state
 
 
@@ -41,6 +42,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def enter(run: str) -> None:
     """A worker of GSNN's agent: returns where the training has ended, else the process ends."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # which its server outlives
+    threading.Thread(target=follow, name="gsnn-follow", daemon=True).start()
     status = work(Path(run))
     if status or stopped(Path(run)):
         leave(status)
@@ -53,20 +56,20 @@ def work(folder: Path) -> int:
     with suppress(OSError):  # not Linux
         Path("/proc/self/comm").write_text(f"gsnn-{os.environ.get('RANK', 0)}")  # the name that `top` shows
     try:
-        with interrupts():
-            train(folder)
-    except KeyboardInterrupt:
+        train(folder)
+    except KeyboardInterrupt:  # of the trainer, once all processes have saved
         (folder / STOPPED).write_text(launch_name())
         return 0
     except GsnnError as error:
         from .together import Gone
 
-        if not isinstance(error, Gone):  # who has died is told by the agent of that host
+        if isinstance(error, Gone):
+            lost()
+        else:
             tell(folder, str(error))
         return 1
     except Exception as error:
-        if not gone(error):
-            traceback.print_exc()
+        lost() if gone(error) else traceback.print_exc()
         return 1
     return 0
 
@@ -204,6 +207,12 @@ def stopped(folder: Path, name: str = "") -> bool:
     return path.exists() and path.read_text() == (name or launch_name())
 
 
+def forget(folder: Path, name: str = "*") -> None:
+    """Remove the notes of a launch (of all, if it has no name): a new one begins."""
+    for path in (folder / STOPPED, *folder.glob(f".failed-{name}"), *folder.glob(f".starts-{name}")):
+        path.unlink(missing_ok=True)
+
+
 def tell(folder: Path, sentence: str) -> None:
     """Leave a sentence for the user, unless another process was first."""
     path = failed(folder)
@@ -248,6 +257,12 @@ def begin(folder: Path) -> None:
 # ------------------------------------------------------------------ processes that end
 
 
+def lost() -> None:
+    """Say once that a process has died: the agent of its own host says which, if that still lives."""
+    if os.environ.get("RANK") == "0" and int(os.environ.get("GROUP_WORLD_SIZE", 1)) > 1:
+        print("gsnn: a process of some host has died; all start again from the last checkpoint", file=sys.stderr)
+
+
 def gone(error: BaseException) -> bool:
     """Whether this is what a collective says when another process has died."""
     import torch.distributed as dist
@@ -258,18 +273,15 @@ def gone(error: BaseException) -> bool:
     )
 
 
-@contextmanager
-def interrupts() -> Iterator[None]:
-    """SIGTERM is a KeyboardInterrupt until the training has a handler of its own."""
+def follow() -> None:
+    """End with the agent, also where it was killed. A training gets SIGINT by then, and some time to save."""
+    import multiprocessing
 
-    def stop(number: int, frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+    agent = multiprocessing.parent_process()
+    if agent is not None:
+        agent.join()
+        time.sleep(GRACE_SECONDS)
+        leave(1)
 
 
 def leave(status: int) -> None:
