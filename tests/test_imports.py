@@ -15,7 +15,7 @@ ALLOWED = {
     "data": {"data", "errors", "rng", "config"},
     "simulate": {"simulate", "data", "errors", "rng", "config"},
     "objectives": {"objectives", "data", "evaluation", "errors", "rng", "config"},
-    "training": {"training", "errors", "rng", "config"},
+    "training": {"training", "errors", "rng", "config", "scale.devices"},
     "evaluation": {"evaluation", "data.schema", "errors", "rng"},
     "baselines": {"baselines", "data", "evaluation", "errors", "rng", "config"},
     "explain": {"explain", "data", "errors", "rng", "config"},

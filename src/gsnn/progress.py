@@ -38,6 +38,9 @@ class Progress:
             if left is not None:
                 parts.append(f"{duration(left)} left")
             self.at(f"epoch {event['epoch']}", event["step"], event["steps"], " · ".join(parts))
+        if event.get("event") == "straggler":
+            slow, usual = event["seconds"], event["median"]
+            self.say(f"process {event['process']} holds up the others: {slow:.3g} s a step, usually {usual:.3g} s")
 
 
 EVERY = 15.0  # seconds between lines of progress where the output is a file

@@ -43,7 +43,8 @@ def script(folder: Path, name: str, nodes: int, processes: int, time: str = "", 
         if not re.fullmatch(r"-[-\w]+(=\S.*)?", option):
             raise GsnnError(f"--option {option!r} must be one of sbatch, such as --option=--partition=gpu")
     given = [
-        f"--job-name=gsnn-{name}", f"--nodes={nodes}", "--ntasks-per-node=1", f"--output={quote(str(folder))}/slurm-%j.log",
+        f"--job-name=gsnn-{name}", f"--nodes={nodes}", "--ntasks-per-node=1",
+        f"--output={quote(str(folder))}/slurm-%j.log",
         "--open-mode=append", "--requeue", f"--signal=TERM@{WARNING_SECONDS}", *([f"--time={time}"] if time else []),
         *options,
     ]  # fmt: skip
