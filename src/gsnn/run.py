@@ -86,7 +86,9 @@ class Run:
         named = self.resolved.get("data") or self.study.data.source
         if not kept.is_dir() and isinstance(named, str) and is_remote(named):
             return ground(self.study, Survey.open(named))
-        places = [kept] + [Path(named)] * (isinstance(named, str) and Path(named).is_absolute())
+        places = [kept]
+        if isinstance(named, str) and Path(named).is_absolute():
+            places.append(Path(named))
         found = next((place for place in places if place.is_dir()), None)
         if found is None:
             looked = " and ".join(str(place.absolute()) for place in places)
