@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from gsnn.data.light_curves import LightCurves
 from gsnn.data.schema import DENSE, Column, Schema
 from gsnn.data.source import QUARANTINE
 
@@ -30,6 +31,8 @@ class Rows:
             if column.kind in DENSE:
                 flat = pa.array(np.ascontiguousarray(np.asarray(values)[indices]).reshape(-1))
                 arrays.append(pa.FixedSizeListArray.from_arrays(flat, column.size))
+            elif column.kind == "light_curve":
+                arrays.append(values.take(indices).to_arrow())
             else:
                 arrays.append(pa.array([values[int(i)] for i in indices], column.arrow_type()))
         schema = self.schema().arrow()
@@ -69,6 +72,32 @@ def table_rows(n: int = 240, first: int = 0, leak: bool = False, **other: Any) -
         if name == "i":
             given[min(7, n - 1)] = None
         columns[column] = given
+    return Rows(columns, **other)
+
+
+def curves(n: int = 120, first: int = 0) -> tuple[LightCurves, list[str]]:
+    """Fast and slow transients in two bands, of 5 to 40 observations each, and which they are."""
+    out, kinds = [], []
+    for k in range(first, first + n):
+        random = np.random.default_rng(900 + k)
+        slow, steps = bool(random.random() < 0.5), int(random.integers(5, 41))
+        time = np.sort(random.uniform(56000, 56100, steps))
+        band = random.integers(0, 2, steps)
+        light = 30 * np.exp(-0.5 * ((time - 56050) / (25 if slow else 5)) ** 2) * (1 + 0.5 * band)
+        error = random.uniform(1, 2, steps)
+        out.append((time, light + error * random.normal(size=steps), error, band))
+        kinds.append("slow" if slow else "fast")
+    return LightCurves.of(out), kinds
+
+
+def curve_rows(n: int = 120, first: int = 0, **other: Any) -> Rows:
+    """:func:`curves` as a source."""
+    light, kinds = curves(n, first)
+    columns = {
+        Column("id", "id"): [f"t{k}" for k in range(first, first + n)],
+        Column("lc", "light_curve", unit="nJy", bands=("g", "r"), time_unit="d", epoch="MJD 0"): light,
+        Column("kind", "label", classes=("fast", "slow"), dtype="int64"): kinds,
+    }
     return Rows(columns, **other)
 
 

@@ -27,6 +27,7 @@ PARTS: dict[str, dict[str, str]] = {
         "asinh": "gsnn.data.transforms:Asinh",
         "log": "gsnn.data.transforms:Log",
         "whiten": "gsnn.data.transforms:Whiten",
+        "light-curve": "gsnn.data.curve_units:CurveUnits",
     },
     "augment": {
         "rotate": "gsnn.data.augment:Rotate",

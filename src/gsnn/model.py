@@ -84,7 +84,7 @@ class Model(nn.Module):
         Where the study says that orientation means nothing, the mean over the eight quarter turns and reflections.
         """
         batch = self.transform(batch)
-        columns = {name: batch[name] for name in self.inputs}
+        columns = {name: batch[name] for name in self.inputs.tensors}
         views = orientations(columns) if self.spec.get("symmetric") else [columns]
         return torch.stack([self.objective.network.features(**view) for view in views]).mean(0)
 

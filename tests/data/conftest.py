@@ -33,6 +33,8 @@ class Toy:
             if column.kind in DENSE:
                 flat = pa.array(np.ascontiguousarray(values[indices]).reshape(-1))
                 arrays.append(pa.FixedSizeListArray.from_arrays(flat, column.size))
+            elif column.kind == "light_curve":
+                arrays.append(values.take(indices).to_arrow())
             else:
                 arrays.append(pa.array([values[i] for i in indices], column.arrow_type()))
         schema = self.schema().arrow()

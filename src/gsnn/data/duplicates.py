@@ -9,21 +9,24 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float32, Int64, UInt64
 from torch.nn import functional
 
+from .light_curves import LightCurves
+
 THUMB = 17  # pixels a side of a thumbnail: 16 differences a row
 ALIKE = 0.8  # agreement of difference hashes (-1 to 1) that makes a pair worth a closer look
 SAME = 0.5  # agreement of residual signs that makes it a duplicate
 
 
-def digests(columns: Mapping[str, np.ndarray], names: Sequence[str]) -> UInt64[np.ndarray, " n"]:
+def digests(columns: Mapping[str, np.ndarray | LightCurves], names: Sequence[str]) -> UInt64[np.ndarray, " n"]:
     """A 64-bit BLAKE2b digest of the values of each object, its id aside."""
     n = len(columns[names[0]])
-    parts = [np.ascontiguousarray(columns[name]).reshape(n, -1).view(np.uint8) for name in names]
+    parts = [_bytes(columns[name]) for name in names]
     out = np.empty(n, np.uint64)
     for i in range(n):
         digest = hashlib.blake2b(digest_size=8)
@@ -31,6 +34,13 @@ def digests(columns: Mapping[str, np.ndarray], names: Sequence[str]) -> UInt64[n
             digest.update(part[i])
         out[i] = int.from_bytes(digest.digest(), "little")
     return out
+
+
+def _bytes(values: np.ndarray | LightCurves) -> Sequence[Any]:
+    """The bytes of each object."""
+    if isinstance(values, LightCurves):
+        return list(values.row_bytes())
+    return np.ascontiguousarray(values).reshape(len(values), -1).view(np.uint8)
 
 
 def thumbnail(images: torch.Tensor) -> torch.Tensor:

@@ -142,3 +142,22 @@ class Order:
             out.append(self.read(self.bounds(window)[0] + self.slots(start, end, window)))
             start = end
         return np.concatenate(out) if out else np.empty(0, np.int64)
+
+
+def bucketed(
+    lengths: Int64[np.ndarray, " k"], start: int, batch: int, seed: int, epoch: int
+) -> Int64[np.ndarray, " k"]:
+    """An arrangement of the objects at positions start..start + k - 1 in which those of a batch are about equally long.
+
+    Objects are sorted by length, to a tenth, cut into batches (which begin at multiples of ``batch``), and the batches
+    are permuted: so padding is little, and an object meets others in every epoch.
+    """
+    edges = np.unique([start, *range(-(-start // batch) * batch, start + len(lengths), batch), start + len(lengths)])
+    sizes = np.diff(edges)
+    turn = Permutation(len(sizes), seed, f"buckets/{start}", epoch)(np.arange(len(sizes)))
+    ends = np.cumsum(sizes[turn])  # the batch that comes k-th in length stands turn[k]-th in time
+    about = np.round(np.log(np.maximum(lengths, 1)) / 0.1)
+    sorted_, pieces = np.argsort(about, kind="stable"), [np.empty(0, np.int64)] * len(sizes)
+    for place, end in zip(turn.tolist(), ends.tolist()):
+        pieces[place] = sorted_[end - sizes[place] : end]
+    return np.concatenate(pieces) if pieces else sorted_

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int8, Int64, UInt64
 
 from . import duplicates
+from .light_curves import LightCurves
 from .order import Permutation
 from .schema import DENSE
 from .split import PARTS, Split
@@ -24,7 +25,7 @@ SNR = re.compile(r"(snr|s_n|s2n|sn_ratio|signal_to_noise)(_[a-z0-9]{1,2})?", re.
 
 @dataclass
 class Dense:
-    """What is kept of an image, spectrum or strain: moments of each object and band, and thumbnails."""
+    """What is kept of an image, spectrum, series or light curve: moments of each object and band, and thumbnails."""
 
     mean: Float[np.ndarray, "n band"]
     std: Float[np.ndarray, "n band"]
@@ -73,10 +74,10 @@ def look(
     schema = survey.schema
     names = list(dict.fromkeys([*inputs, *targets, *by]))
     snr = [c.name for c in schema.columns if c.kind == "scalar" and SNR.fullmatch(c.name) and c.name not in names]
-    dense = [name for name in names if schema.column(name).kind in DENSE]
+    dense = [name for name in names if schema.column(name).kind in (*DENSE, "light_curve")]
     row_bytes = sum(schema[name].size * np.dtype(schema[name].dtype).itemsize for name in dense)
     rows, part = some(split, min(limit, max(_DENSE_BYTES // max(row_bytes, 1), 500)), seed)
-    plain = [name for name in [*names, *snr] if schema[name].kind not in (*DENSE, "text", "id")]
+    plain = [name for name in [*names, *snr] if schema[name].kind not in (*DENSE, "light_curve", "text", "id")]
     size = int(np.clip((16 << 20) // max(row_bytes, 1), 16, 4096))
     pieces: dict[str, list[Any]] = {name: [] for name in [*plain, *dense]}
     marks = []
@@ -86,7 +87,9 @@ def look(
         for name in plain:
             pieces[name].append(chunk[name])
         for name in dense:
-            pieces[name].append(_dense(chunk[name], schema[name].kind))
+            column = schema[name]
+            curves = column.kind == "light_curve"
+            pieces[name].append(_curves(chunk[name], len(column.bands)) if curves else _dense(chunk[name], column.kind))
     values = {name: np.concatenate(pieces[name]) for name in plain}
     kept = {name: _joined(pieces[name]) for name in dense}
     labels, (more, their) = {}, some(split, limit * MANY, seed)
@@ -116,6 +119,22 @@ def _dense(values: np.ndarray, kind: str) -> Dense:
         _signal_to_noise(x) if image else torch.full_like(bad, torch.inf),
     )
     return Dense(*(part.numpy() for part in parts), duplicates.thumbnail(x) if image else None)
+
+
+def _curves(curves: LightCurves, bands: int) -> Dense:
+    """The same of light curves: mean and scatter in each band, S/N of the brightest or faintest observation."""
+    n, bands = len(curves), max(bands, 1)
+    place = curves.object * bands + np.minimum(curves.band, bands - 1)
+    count = np.bincount(place, minlength=n * bands).astype(float)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.bincount(place, curves.flux, n * bands) / count
+        std = np.sqrt(np.maximum(np.bincount(place, curves.flux.astype(float) ** 2, n * bands) / count - mean**2, 0))
+    low, high, snr = np.full(n, np.nan), np.full(n, np.nan), np.zeros(n)
+    np.fmin.at(low, curves.object, curves.flux)
+    np.fmax.at(high, curves.object, curves.flux)
+    np.fmax.at(snr, curves.object, np.abs(curves.flux / curves.flux_error))
+    bad = (curves.lengths == 0).astype(float)
+    return Dense(mean.reshape(n, bands), std.reshape(n, bands), low, high, bad, snr, None)
 
 
 def _signal_to_noise(x: torch.Tensor) -> torch.Tensor:

@@ -11,11 +11,24 @@ from typing import Any, Literal, get_args
 import pyarrow as pa
 
 from ..errors import GsnnError, suggest
+from .light_curves import ARROW
 
 Kind = Literal[
-    "image", "spectrum", "light_curve", "strain", "field", "graph", "scalar", "label", "text", "position", "id"
+    "image",
+    "spectrum",
+    "series",
+    "light_curve",
+    "strain",
+    "field",
+    "graph",
+    "scalar",
+    "label",
+    "text",
+    "position",
+    "id",
 ]
-DENSE = ("image", "spectrum", "strain", "field")  # kinds stored as one fixed-size array an object
+DENSE = ("image", "spectrum", "series", "strain", "field")  # kinds stored as one fixed-size array an object
+CURVE = ("time", "flux", "flux_error", "band", "valid")  # the tensors of a light curve in a batch
 
 
 @dataclass(frozen=True)
@@ -30,6 +43,9 @@ class Column:
     dtype: str = "float32"
     classes: tuple[str, ...] = ()
     pixel_scale: float | None = None  # arcsec per pixel
+    time_unit: str = ""  # of the times of a light curve, and of ``cadence``
+    epoch: str = ""  # what time 0 is, as in "MJD 0"
+    cadence: float | None = None  # time from one value of a series or strain to the next
     description: str = ""
     codec: str = field(default="", compare=False)  # how the values lie in a survey (gsnn.data.codec)
 
@@ -44,9 +60,16 @@ class Column:
         """Values an object."""
         return math.prod(self.shape)
 
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """The names of what a batch holds of it: one tensor, or the parts of a light curve."""
+        return tuple(f"{self.name}.{part}" for part in CURVE) if self.kind == "light_curve" else (self.name,)
+
     def arrow_type(self) -> pa.DataType:
         if self.kind in ("label", "text", "id"):
             return pa.string()
+        if self.kind == "light_curve":
+            return ARROW
         value = pa.from_numpy_dtype(self.dtype)
         return pa.list_(value, self.size) if self.shape else value
 
@@ -95,6 +118,11 @@ class Schema(Mapping[str, Column]):
     def of_kind(self, *kinds: str) -> list[Column]:
         return [column for column in self.columns if column.kind in kinds]
 
+    @property
+    def tensors(self) -> list[str]:
+        """The names of all tensors that a batch holds of these columns."""
+        return [name for column in self.columns for name in column.tensors]
+
     def with_column(self, column: Column) -> Schema:
         """A copy in which ``column`` stands in place of its namesake, or at the end."""
         kept = tuple(column if c.name == column.name else c for c in self.columns)
@@ -134,9 +162,9 @@ class Schema(Mapping[str, Column]):
             if mine.name not in other:
                 return f"column {mine.name!r} is missing; {suggest(mine.name, other)}"
             theirs = other[mine.name]
-            for what in ("kind", "shape", "bands", "unit", "pixel_scale"):
+            for what in ("kind", "shape", "bands", "unit", "pixel_scale", "time_unit", "cadence"):
                 a, b = getattr(mine, what), getattr(theirs, what)
-                if a and b and a != b and not (what == "pixel_scale" and math.isclose(a, b, rel_tol=0.02)):
+                if a and b and a != b and not (what in ("pixel_scale", "cadence") and math.isclose(a, b, rel_tol=0.02)):
                     return f"column {mine.name!r} has {what} {b!r}, expected {a!r}"
         return ""
 

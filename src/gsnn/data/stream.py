@@ -21,7 +21,9 @@ import torch
 from torch import Tensor
 
 from ..errors import GsnnError
-from .order import Order
+from .light_curves import OBSERVATION_BYTES, LightCurves
+from .order import Order, bucketed
+from .ragged import Ragged, joined
 from .rows import reserve, scratch_folder
 from .survey import View
 
@@ -30,16 +32,17 @@ _READ_BYTES = 3 << 20  # decoded at once: little enough for the cache, twice as 
 _DECODERS = min(4, os.cpu_count() or 1)  # reads that are decoded side by side
 _AHEAD = 16  # batches whose places are found at once
 _BLOCK = 64  # rows that are read together where not all fit the scratch
+_BUCKETS = 64  # batches that objects of variable length are sorted into
 
 
 class Scratch:
-    """Arrays on disk for ``rows`` decoded rows, reserved at once so that a full disk is a sentence and not a crash."""
+    """Arrays on disk, each of so many rows of a shape, reserved so that a full disk is a sentence and not a crash."""
 
-    def __init__(self, folder: Path, specs: dict[str, tuple[tuple[int, ...], np.dtype]], rows: int):
+    def __init__(self, folder: Path, specs: dict[str, tuple[int, tuple[int, ...], np.dtype]]):
         self.arrays: dict[str, np.ndarray] = {}
         self._files: dict[str, int] = {}
         folder.mkdir(parents=True, exist_ok=True)
-        for name, (shape, dtype) in specs.items():
+        for name, (rows, shape, dtype) in specs.items():
             size = max(rows * int(np.prod(shape, dtype=np.int64)) * dtype.itemsize, 1)
             path = folder / f"{len(self.arrays)}.bin"
             with open(path, "wb") as file:
@@ -51,7 +54,7 @@ class Scratch:
                         f"the scratch needs {size / 2**20:.0f} MiB in {folder} ({error.strerror}); free some space, "
                         "name another disk by GSNN_SCRATCH, or set a smaller [data] scratch_gb"
                     ) from error
-            self.arrays[name] = np.memmap(path, dtype, "r+", shape=(rows, *shape))
+            self.arrays[name] = np.memmap(path, dtype, "r+", shape=(max(rows, 1), *shape))
             self._files[name] = os.open(path, os.O_WRONLY)
 
     def write(self, name: str, start: int, values: np.ndarray) -> None:
@@ -94,8 +97,12 @@ class Stream:
         self.objects = len(view)
         self.steps_per_epoch = -(-self.objects // batch)
         probe = view.take(np.arange(1)).columns(self.names)
-        self._specs = {name: (value.shape[1:], _dtype(value.dtype)) for name, value in probe.items()}
-        row_bytes = sum(int(np.prod(shape, dtype=np.int64)) * t.itemsize for shape, t in self._specs.values()) + 8
+        curves = [name for name in self.names if isinstance(probe[name], LightCurves)]
+        lengths = {name: view.survey.lengths(view.rows, name) for name in curves}
+        self._lengths = sum(lengths.values()) if curves and shuffle else None  # by which training batches are sorted
+        specs = {n: (v.shape[1:], _dtype(v.dtype)) for n, v in probe.items() if n not in curves}
+        row_bytes = sum(int(np.prod(shape, dtype=np.int64)) * t.itemsize for shape, t in specs.values()) + 8
+        row_bytes += sum(-(-OBSERVATION_BYTES * int(some.sum()) // self.objects) for some in lengths.values())
         self._read = int(np.clip(_READ_BYTES // row_bytes, 64, 1 << 16))
         self._block = min(_BLOCK, self.objects)
         fits = self.objects * row_bytes <= scratch_bytes
@@ -105,9 +112,14 @@ class Stream:
         parent = Path(scratch or scratch_folder())
         parent.mkdir(parents=True, exist_ok=True)
         self._folder = Path(tempfile.mkdtemp(prefix="gsnn-scratch-", dir=parent))
-        specs = {**self._specs, "row": ((), np.dtype(np.int64))}
-        count = self._slot_rows * (1 if fits else 2)
-        self._scratch = Scratch(self._folder, specs, count)
+        slots = 1 if fits else 2
+        self._ragged = {name: Ragged(name, some, self._slot_rows, slots) for name, some in lengths.items()}
+        whole = {**specs, "row": ((), np.dtype(np.int64))}
+        arrays = {name: (self._slot_rows * slots, *spec) for name, spec in whole.items()}
+        self._fixed = list(arrays)
+        for one in self._ragged.values():
+            arrays |= one.specs()
+        self._scratch = Scratch(self._folder, arrays)
         self._filled: dict[int, tuple[int, int]] = {}  # slot -> (epoch, window) that it holds
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="gsnn-load")
         self._decoders = ThreadPoolExecutor(_DECODERS, thread_name_prefix="gsnn-decode")
@@ -127,6 +139,7 @@ class Stream:
             "block": self._block,
             "window_blocks": self._window_blocks,
             "shuffle": self.shuffle,
+            **({"buckets": _BUCKETS} if self._lengths is not None else {}),
         }
 
     def order(self, epoch: int) -> Order:
@@ -140,7 +153,14 @@ class Stream:
     def rows(self, step: int) -> np.ndarray:
         """Survey rows of the global batch of a step, without reading them."""
         epoch, start, stop = self.positions(step)
-        return self.view.rows[self.order(epoch)(start, stop)]
+        order, pieces = self.order(epoch), []
+        while start < stop:
+            window = order.window_of(start)
+            first, last = order.bounds(window)
+            end = min(stop, last)
+            pieces.append(order.read(first + self._slots(order, start, end, window)))
+            start = end
+        return self.view.rows[np.concatenate(pieces)]
 
     def batches(self, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
         """The batches of global steps start..stop-1 (one epoch if ``stop`` is None), gathered ahead by a thread."""
@@ -181,22 +201,34 @@ class Stream:
         while start < stop:
             window = order.window_of(start)
             end = min(stop, order.bounds(window)[1])
-            base = self._load(epoch, window, order)
+            slot = self._load(epoch, window, order)
             mine = slice((self.rank - (start - first)) % self.ranks, None, self.ranks)
-            where = torch.from_numpy((self._slots(order, start, end, window) + base)[mine])
+            places = torch.from_numpy(self._slots(order, start, end, window)[mine])
             # gathered at once: asking for the next window lets the loader write over this one
-            pieces.append({name: tensor.index_select(0, where) for name, tensor in self._tensors.items()})
+            where = places + slot * self._slot_rows
+            piece = {name: self._tensors[name].index_select(0, where) for name in self._fixed}
+            for ragged in self._ragged.values():
+                piece |= ragged.gather(self._tensors, slot, places)
+            pieces.append(piece)
             start = end
-        if len(pieces) == 1:
-            return pieces[0]
-        return {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
+        return joined(pieces)
 
     def _slots(self, order: Order, start: int, stop: int, window: int) -> np.ndarray:
-        """``order.slots`` of some batches at once, since a short array costs as much as a long one."""
+        """The places in a window of positions start..stop-1: found for some batches at once, since a short array costs
+        as much as a long one. Objects of variable length are sorted within them.
+        """
         tag, first, last, slots = self._ahead
         if tag != (order.epoch, window) or not first <= start <= stop <= last:
-            first, last = start, min(max(start + _AHEAD * self.batch, stop), order.bounds(window)[1])
-            slots = order.slots(first, last, window)
+            low, high = order.bounds(window)
+            if self._lengths is None:
+                first, last = start, min(max(start + _AHEAD * self.batch, stop), high)
+                slots = order.slots(first, last, window)
+            else:
+                group = _BUCKETS * self.batch
+                first, last = max(start // group * group, low), min((start // group + 1) * group, high)
+                slots = order.slots(first, last, window)
+                lengths = self._lengths[order.read(low + slots)]
+                slots = slots[bucketed(lengths, first, self.batch, self.seed, order.epoch)]
             self._ahead = (order.epoch, window), first, last, slots
         return slots[start - first : stop - first]
 
@@ -207,14 +239,14 @@ class Stream:
         return self._cached
 
     def _load(self, epoch: int, window: int, order: Order) -> int:
-        """Make sure that a window is decoded, begin on the next one, and say where it starts in the scratch."""
+        """Make sure that a window is decoded, begin on the next one, and say which slot of the scratch holds it."""
         if not self._window_blocks:
             self._fill(0, (0, 0), order)
             return 0
         ahead = (epoch, window + 1) if window + 1 < order.windows else (epoch + 1, 0)
         self._request(epoch, window, order).result()
         self._request(*ahead, self.order(ahead[0]))
-        return (epoch * order.windows + window) % 2 * self._slot_rows
+        return (epoch * order.windows + window) % 2
 
     def _request(self, epoch: int, window: int, order: Order) -> Future[None]:
         tag = (epoch, window)
@@ -231,13 +263,17 @@ class Stream:
             return
         self._filled.pop(slot, None)  # a fill that fails midway must not pass for the window that was here before
         base, (first, last), size = slot * self._slot_rows, order.bounds(tag[1]), self._read
+        for ragged in self._ragged.values():
+            ragged.begin(slot, order.read(np.arange(first, last)))
 
         def read(start: int) -> int:
             some = order.read(np.arange(start, min(start + size, last)))
             values = self.view.take(some).columns(self.names)
-            for name in self._scratch.arrays:
+            for name in self._fixed:
                 rows = self.view.rows[some] if name == "row" else values[name]
                 self._scratch.write(name, base + start - first, rows)
+            for name, ragged in self._ragged.items():
+                ragged.write(self._scratch, slot, start - first, values[name])
             return len(some)
 
         reads, done = [self._decoders.submit(read, start) for start in range(first, last, size)], first

@@ -24,6 +24,7 @@ from jaxtyping import Int64
 from ..errors import ConfigError, GsnnError, suggest
 from . import codec, stores
 from . import rows as row_lists
+from .light_curves import LightCurves
 from .schema import DENSE, Column, Schema
 from .seals import changed_files, rows_apart
 from .source import Source, Unseen
@@ -224,7 +225,7 @@ class Survey:
     def label(self, name: str, classes: Mapping[str, str] | None = None) -> Survey:
         """The survey with ``name`` read as a class; ``classes`` gives names to values (``{"1": "pulsar"}``)."""
         column = self.schema.column(name)
-        if column.kind in DENSE or column.shape:
+        if column.kind in (*DENSE, "light_curve") or column.shape:
             raise GsnnError(f"column {name!r} is a {column.kind}, which cannot be a class")
         values = column.classes or self._values(name)
         if len(values) > 100:
@@ -281,8 +282,19 @@ class Survey:
     def view(self, rows: Int64[np.ndarray, " n"] | None = None) -> View:
         return View(self, row_lists.arange(len(self)) if rows is None else rows)
 
+    def lengths(self, rows: Int64[np.ndarray, " n"], name: str) -> Int64[np.ndarray, " n"]:
+        """Observations of the light curves ``name`` of some rows."""
+        out = row_lists.empty(len(rows))
+        for some in row_lists.chunks(len(rows)):
+            with _reading(f"cannot read the survey {self.path}"):
+                times = self.dataset.take(np.asarray(rows[some], np.int64), columns=[f"{name}.time"]).column(0)
+            times = times.combine_chunks()
+            times = times.field("time") if pa.types.is_struct(times.type) else times
+            out[some] = pc.list_value_length(times).fill_null(0).to_numpy(zero_copy_only=False)
+        return out
+
     def take(self, rows: Int64[np.ndarray, " n"], names: Sequence[str]) -> dict[str, np.ndarray]:
-        """Decoded columns of some rows, in that order."""
+        """Decoded columns of some rows, in that order; light curves as :class:`LightCurves`."""
         table = self.arrow(rows, names)
         return {name: self._decode(name, table.column(name)) for name in names}
 
@@ -316,6 +328,8 @@ class Survey:
             return codes.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
         if kind in ("id", "text"):
             return np.array(column.to_pylist(), dtype=object)
+        if kind == "light_curve":
+            return LightCurves.from_arrow(column)
         values = numpy_of(column)
         if name not in self.schema:
             return values
@@ -384,7 +398,10 @@ class View:
         return self.survey.schema
 
     def columns(self, names: Sequence[str]) -> dict[str, np.ndarray]:
-        """Decoded: images [n, band, y, x], scalars [n] (NaN = missing), labels [n] (class index, -1 = unknown)."""
+        """Decoded: images [n, band, y, x], scalars [n] (NaN = missing), labels [n] (class index, -1 = unknown).
+
+        Light curves are :class:`~gsnn.data.light_curves.LightCurves`.
+        """
         return self.survey.take(self.rows, names)
 
     def chunks(self, names: Sequence[str], size: int = 2048) -> Iterator[dict[str, np.ndarray]]:

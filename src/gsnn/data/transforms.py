@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..config import build, normalise
 from ..errors import ConfigError, GsnnError
-from .schema import DENSE, Column, Schema
+from .schema import CURVE, DENSE, Column, Schema
 from .survey import View
 
 TABLE = "scalars"  # the name under which all scalar inputs are transformed together
@@ -173,6 +173,8 @@ class Whiten(Transform):
 
 def default(column: Column) -> str:
     """What suits a column when the study says nothing: asinh for flux in images, standardising for the rest."""
+    if column.kind == "light_curve":
+        return "light-curve"
     return "asinh" if column.kind == "image" and column.dtype != "uint8" else "standardise"
 
 
@@ -198,16 +200,20 @@ class Transforms(nn.Module):
         super().__init__()
         self.inputs, specs = inputs, dict(specs or {})
         self.dense = [c.name for c in inputs.columns if c.kind in DENSE]
+        self.curves = [c.name for c in inputs.columns if c.kind == "light_curve"]
         self.scalars = [c.name for c in inputs.columns if c.kind in ("scalar", "position", "label")]
-        unknown = set(specs) - set(self.dense) - {TABLE}
+        unknown = set(specs) - set(self.dense) - set(self.curves) - {TABLE}
         if unknown:
             raise ConfigError(
-                f"names no input; use {', '.join([*self.dense, TABLE])}", ("data", "transforms", min(unknown))
+                f"names no input; use {', '.join([*self.dense, *self.curves, TABLE])}",
+                ("data", "transforms", min(unknown)),
             )
         self.parts = ByColumn()
-        for name in self.dense:
-            spec, bands = specs.get(name, default(inputs[name])), _bands(inputs[name])
-            self.parts[name] = build(normalise(spec), "transform", bands, path=("data", "transforms", name))
+        for name in [*self.dense, *self.curves]:
+            spec, path = normalise(specs.get(name, default(inputs[name]))), ("data", "transforms", name)
+            if (inputs[name].kind == "light_curve") != (spec["name"] == "light-curve"):
+                raise ConfigError(f"{spec['name']!r} does not act on a {inputs[name].kind}", (*path, "name"))
+            self.parts[name] = build(spec, "transform", _bands(inputs[name]), path=path)
         if self.scalars:
             spec = specs.get(TABLE, "standardise")
             self.parts[TABLE] = build(
@@ -217,6 +223,8 @@ class Transforms(nn.Module):
     def fit(self, view: View, limit: int = 4096) -> None:
         """Statistics from at most ``limit`` objects (all, for scalars) of the training part."""
         dense = view.take(np.linspace(0, len(view) - 1, min(limit, len(view))).astype(int))
+        for name in self.curves:
+            self.parts[name].fit(dense.columns([name])[name])
         for name in self.dense:
             values = torch.tensor(dense.columns([name])[name]).float()
             self.parts[name].fit(_banded(values, self.inputs[name]))
@@ -231,6 +239,9 @@ class Transforms(nn.Module):
         for name in self.dense:
             values = _banded(batch[name].float(), self.inputs[name])
             out[name] = torch.nan_to_num(self.parts[name](values), 0, 0, 0).view(batch[name].shape)
+        for name in self.curves:
+            parts = self.parts[name]({part: batch[f"{name}.{part}"] for part in CURVE})
+            out.update({f"{name}.{part}": values for part, values in parts.items()})
         if self.scalars:
             table = torch.stack([batch[name].float() for name in self.scalars], 1)
             table = torch.nan_to_num(self.parts[TABLE](table), 0, 0, 0)
@@ -239,6 +250,8 @@ class Transforms(nn.Module):
 
 
 def _bands(column: Column) -> int:
+    if column.kind == "light_curve":
+        return max(len(column.bands), 1)
     return column.shape[0] if len(column.shape) > 1 else 1
 
 

@@ -10,6 +10,8 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Int64
 
+from .light_curves import LightCurves
+
 NSIDE = 512  # one published constant: the same object falls into the same sky pixel in every survey
 
 
@@ -34,6 +36,8 @@ def checksums(batch: pa.RecordBatch | pa.Table, names: Sequence[str]) -> Int64[n
             column = column.combine_chunks()
         if pa.types.is_string(column.type):
             parts.append([b"\0" if v is None else v.encode() + b"\1" for v in column.to_pylist()])
+        elif pa.types.is_struct(column.type):
+            parts.append(LightCurves.from_arrow(column).row_bytes())
         elif pa.types.is_large_binary(column.type):
             parts.append([b"\0" if v is None else v + b"\1" for v in column.to_pylist()])
         elif column.null_count and pa.types.is_integer(column.type):  # as floats the others' bytes would differ

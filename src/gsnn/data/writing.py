@@ -19,7 +19,8 @@ import pyarrow.compute as pc
 
 from ..errors import GsnnError
 from . import codec
-from .schema import Schema
+from .light_curves import OBSERVATION_BYTES
+from .schema import Column, Schema
 from .seals import seal_files
 from .source import QUARANTINE, Source
 from .stores import dataset, inside, is_survey, options
@@ -61,6 +62,12 @@ def _bites(total: int, block: int) -> Iterator[tuple[int, int]]:
             size = max(size // 2, 16)
 
 
+def _row_bytes(column: Column) -> int:
+    if column.kind == "light_curve":
+        return OBSERVATION_BYTES * 1000  # a guess: how long they are is known only when they have been read
+    return 0 if column.kind in ("label", "text", "id") else np.dtype(column.dtype).itemsize * column.size
+
+
 @dataclass(frozen=True)
 class Stored:
     """How rows lie on the disk: the columns with their codecs, those that GSNN adds, and the rows of a block."""
@@ -75,9 +82,7 @@ class Stored:
         reserved = {ROW, CHECKSUM, HEALPIX} & set(schema)
         if reserved:
             raise GsnnError(f"the column name {min(reserved)!r} is GSNN's own; rename it in the data")
-        row_bytes = sum(
-            np.dtype(c.dtype).itemsize * c.size for c in schema.columns if c.kind not in ("label", "text", "id")
-        )
+        row_bytes = sum(map(_row_bytes, schema.columns))
         extra = [pa.field(ROW, pa.int64()), pa.field(CHECKSUM, pa.int64())]
         extra += [pa.field(HEALPIX, pa.int64())] if "ra" in schema and "dec" in schema else []
         about = schema.arrow().metadata

@@ -71,7 +71,7 @@ def question(model: nn.Module, batch: Batch, scalars: bool, who: str) -> Iterato
             batch = model.transform(batch)
             shapes = [batch[c.name].shape[1:] for c in asked]
             x = torch.cat([_joined(batch[c.name].float(), asked == table) for c in asked], 1)
-            others = [name for name in model.inputs if name not in {c.name for c in asked}]
+            others = [name for name in model.inputs.tensors if name not in {c.name for c in asked}]
             rest = tuple(batch[name] for name in others)
             sizes = [math.prod(s) if asked == table else s[0] for s in shapes]
 

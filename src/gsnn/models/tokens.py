@@ -1,4 +1,4 @@
-"""The sky as tokens: patches of images, segments of spectra and light curves, single numbers of a catalogue."""
+"""The sky as tokens: patches of images, segments of spectra and series, single numbers of a catalogue."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..data.schema import Column
 from ..errors import GsnnError
 
-PLANE, LINE = ("image", "field"), ("spectrum", "strain", "light_curve")
+PLANE, LINE = ("image", "field"), ("spectrum", "series", "strain")
 READS = (*PLANE, *LINE, "scalar")
 
 

@@ -45,7 +45,7 @@ class Objective(nn.Module):
 
     def columns(self, batch: Batch) -> Batch:
         """What the network reads."""
-        return {name: batch[name] for name in self.inputs}
+        return {name: batch[name] for name in self.inputs.tensors}
 
     @property
     def of_blocks(self) -> bool:

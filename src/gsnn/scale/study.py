@@ -99,7 +99,7 @@ def plan_study(study: Study, *, data: Any = None, seed: int = 0, on: str = "h200
         few = batch_of(one.train.take(range(min(len(one.train), 8))), one.names)
         transformed = model.transform(few)
         count = len(few["row"])
-        flops, kept = measure(network, {name: transformed[name] for name in model.inputs})
+        flops, kept = measure(network, {name: transformed[name] for name in model.inputs.tensors})
         seconds, scratch = expected(study, one, seed)
         train = round(len(one.train) * times)
         batch = min(study.train.batch, train)

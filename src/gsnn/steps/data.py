@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from ..config import build, normalise, options, resolve
+from ..data.light_curves import LightCurves
 from ..data.schema import Schema
 from ..data.split import Split, split
 from ..data.stores import is_survey
@@ -242,9 +243,13 @@ def augmentations(study: Study) -> list[torch.nn.Module]:
 
 def batch_of(view: View, names: list[str]) -> dict[str, torch.Tensor]:
     """A small view as one batch."""
-    columns = view.columns(names)
-    out = {n: torch.tensor(v if v.dtype in (np.uint8, np.int64) else v.astype(np.float32)) for n, v in columns.items()}
-    return {**out, "row": torch.tensor(view.rows)}
+    out = {"row": torch.tensor(view.rows)}
+    for name, values in view.columns(names).items():
+        if isinstance(values, LightCurves):
+            out |= {f"{name}.{part}": torch.tensor(padded) for part, padded in values.padded().items()}
+        else:
+            out[name] = torch.tensor(values if values.dtype in (np.uint8, np.int64) else values.astype(np.float32))
+    return out
 
 
 def preview(one: Ground, count: int = 8) -> Iterator[tuple[np.ndarray, str]]:

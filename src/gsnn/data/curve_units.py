@@ -1,0 +1,91 @@
+"""Light curves in the units of a network: times over a typical span, fluxes over their noise or their own scatter."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor
+
+from ..errors import GsnnError
+from .light_curves import LightCurves
+from .transforms import Transform
+
+Parts = dict[str, Tensor]
+
+
+class CurveUnits(Transform):
+    """Times and fluxes of light curves for a network; bands and which steps are valid stay.
+
+    A flux is first taken relative to ``centre``: nothing (transients, whose flux is 0 before and after), the mean of
+    its ``band`` in the training part, or the mean of the ``object`` in that band (variable stars, whose mean says how
+    far they are), weighted by 1/error^2. ``stretch = "asinh"`` is linear up to ``softening`` times the typical error of
+    the band and logarithmic above (Lupton, Gunn & Szalay 1999, AJ 118, 1406), with the error carried through its slope;
+    ``"linear"`` divides by the scatter of the training part. Times are divided by the mean span of the training part,
+    or by ``time_scale`` in their own unit.
+    """
+
+    def __init__(
+        self,
+        bands: int = 1,
+        *,
+        centre: Literal["none", "band", "object"] = "none",
+        stretch: Literal["asinh", "linear"] = "asinh",
+        softening: Annotated[float, Field(gt=0)] = 3.0,
+        time_scale: Annotated[float | None, Field(gt=0)] = None,
+    ):
+        super().__init__()
+        self.centre, self.stretch, self.softening, self.time_scale = centre, stretch, softening, time_scale
+        self.register_buffer("mean", torch.zeros(bands))
+        self.register_buffer("width", torch.ones(bands))
+        self.register_buffer("scale", torch.ones(()))
+        self.register_buffer("span", torch.ones(()))
+
+    def fit(self, curves: LightCurves) -> None:
+        if not len(curves.flux):
+            raise GsnnError("the training light curves hold no observation")
+        if self.time_scale is None:
+            spans = curves.padded()["time"].max(1)
+            self.span = torch.tensor(float(spans.mean()) or 1.0)
+        else:
+            self.span = torch.tensor(self.time_scale)
+        for k in range(len(self.mean)):
+            of_band = curves.band == k
+            if of_band.any():
+                weight = curves.flux_error[of_band].astype(float) ** -2
+                self.mean[k] = float((curves.flux[of_band] * weight).sum() / weight.sum())
+                self.width[k] = self.softening * float(np.median(curves.flux_error[of_band]))
+        parts = {name: torch.from_numpy(values) for name, values in curves.padded().items()}
+        flux = self._stretched(parts)[0]
+        self.scale = torch.tensor(float(flux[parts["valid"]].std(correction=0)) or 1.0)
+
+    def _stretched(self, parts: Parts) -> tuple[Tensor, Tensor]:
+        """Flux and error, relative to the centre and stretched."""
+        flux, error, band = parts["flux"].float(), parts["flux_error"].float(), parts["band"]
+        width = self.width[band]
+        if self.centre == "band":
+            flux = flux - self.mean[band]
+        elif self.centre == "object":
+            flux = flux - self._own_mean(flux, error, parts)
+        if self.stretch == "linear":
+            return flux, error
+        inner = flux / width
+        return torch.asinh(inner), error / width / torch.sqrt(1 + inner**2)
+
+    def _own_mean(self, flux: Tensor, error: Tensor, parts: Parts) -> Float[Tensor, "object step"]:
+        """The mean of each object in the band of each of its steps."""
+        weight = torch.where(parts["valid"], error.clamp_min(1e-12) ** -2, 0.0)
+        weight = weight / weight.sum(1, keepdim=True).clamp_min(1e-30)  # far from the limits of float32
+        zero = flux.new_zeros(len(flux), len(self.mean))
+        total = zero.scatter_add(1, parts["band"], torch.where(parts["valid"], flux * weight, 0.0))
+        return (total / zero.scatter_add(1, parts["band"], weight).clamp_min(1e-30)).gather(1, parts["band"])
+
+    def forward(self, parts: Parts) -> Parts:
+        """``time``, ``flux`` and ``flux_error`` [object, step] in the network's units; 0 where a step is not valid."""
+        flux, error = self._stretched(parts)
+        valid = parts["valid"]
+        units = {"time": parts["time"].float() / self.span, "flux": flux / self.scale, "flux_error": error / self.scale}
+        return {**parts, **{n: torch.where(valid, v.nan_to_num(0, 0, 0), 0.0) for n, v in units.items()}}
