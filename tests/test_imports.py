@@ -12,14 +12,15 @@ FILES = sorted((SOURCE / "gsnn").rglob("*.py"))
 # What each folder, or file, may import of gsnn. Folders that are not named may import whatever is not refused below.
 ALLOWED = {
     "models": {"models", "data.schema", "errors", "rng"},
-    "data": {"data", "errors", "rng", "config"},
+    "data": {"data", "errors", "rng", "config", "memory"},
     "simulate": {"simulate", "data", "errors", "rng", "config"},
     "objectives": {"objectives", "data", "evaluation", "errors", "rng", "config"},
-    "training": {"training", "errors", "rng", "config", "scale.devices"},
+    "training": {"training", "errors", "rng", "config", "memory", "scale.devices"},
     "evaluation": {"evaluation", "data.schema", "errors", "rng"},
     "baselines": {"baselines", "data", "evaluation", "errors", "rng", "config"},
     "explain": {"explain", "data", "errors", "rng", "config"},
     "errors": set(),
+    "memory": set(),
     "rng": set(),
     "locate": set(),
     "config": {"errors"},

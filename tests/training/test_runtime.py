@@ -1,4 +1,7 @@
 import json
+import platform
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -46,3 +49,21 @@ def test_images_and_kernels_take_the_memory_format():
     assert batch["image"].is_contiguous(memory_format=torch.channels_last)
     convolution = runtime.place(torch.nn.Conv2d(3, 4, 3))
     assert convolution.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the memory of glibc")
+def test_memory_that_was_freed_is_kept_for_the_next_step():
+    script = """
+import resource, torch
+from gsnn.training.runtime import Runtime
+Runtime(threads=1).prepare()
+faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(4):
+    torch.ones(1 << 22)
+before = faults()
+for _ in range(20):
+    torch.ones(1 << 22)
+print(faults() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, check=True)
+    assert int(done.stdout) < 2000, "16 MiB are 4,096 pages, each time"

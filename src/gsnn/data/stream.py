@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from ..errors import GsnnError
+from ..memory import keep_memory
 from .light_curves import OBSERVATION_BYTES, LightCurves
 from .order import Order, bucketed
 from .ragged import Ragged, joined
@@ -92,6 +93,7 @@ class Stream:
     ):
         if not len(view):
             raise GsnnError("a part of the split is empty, so there is nothing to read; change [data] split or where")
+        keep_memory()
         self.view, self.names, self.batch, self.seed, self.shuffle = view, list(names), batch, seed, shuffle
         self.rank, self.ranks, self.prefetch, self.progress = rank, ranks, prefetch, progress
         self.objects = len(view)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError
+from ..memory import keep_memory
 from .settings import Train
 
 GAIN = 1.2  # bfloat16 must be this much faster: less is not worth its 8 bits of mantissa
@@ -36,6 +37,7 @@ class Runtime:
     def prepare(self) -> None:
         """Set the process up: with the same threads and the same algorithms the numbers repeat exactly."""
         torch.set_num_threads(self.threads)
+        keep_memory()
         if torch.device(self.device).type == "cuda":
             torch.backends.cudnn.deterministic = True
             torch.backends.cudnn.benchmark = False
