@@ -44,6 +44,9 @@ PARTS: dict[str, dict[str, str]] = {
         "resnet": "gsnn.models.resnet:ResNet",
         "transformer": "gsnn.models.transformer:Transformer",
         "unet": "gsnn.models.unet:UNet",
+        "cnn1d": "gsnn.models.cnn1d:CNN1d",
+        "resnet1d": "gsnn.models.resnet1d:ResNet1d",
+        "rnn": "gsnn.models.rnn:RNN",
     },
     "objective": {
         "classify": "gsnn.objectives.classify:Classify",

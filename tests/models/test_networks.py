@@ -11,6 +11,11 @@ from gsnn.data.schema import Column, Schema
 from gsnn.errors import ConfigError, GsnnError
 
 IMAGES = {"cnn", "resnet", "unet"}
+SEQUENCES = {"cnn1d", "resnet1d", "rnn"}  # more of them in tests/models/test_sequences.py
+KINDS = {
+    **dict.fromkeys(IMAGES, (("image",), ("image", "table"), ("images", "table"))),
+    **dict.fromkeys(SEQUENCES, (("curve",), ("curve", "table"), ("strain",), ("strain", "view"))),
+}
 VARIANTS = [{"name": name} for name in PARTS["model"]] + [
     {"name": "mlp", "widths": [7, 7, 5], "norm": "layer", "residual": True, "activation": "mish"},
     {"name": "cnn", "width": 5, "depth": 1, "activation": "swish"},
@@ -18,6 +23,8 @@ VARIANTS = [{"name": name} for name in PARTS["model"]] + [
     {"name": "transformer", "heads": 2, "kv_heads": 1, "causal": True, "rotary": "2d"},
     {"name": "resnet", "width": 8, "blocks": [1], "norm": "frozen-batch", "activation": "elu"},
     {"name": "unet", "width": 8, "depth": 1, "boundary": "periodic", "residual": False, "activation": "relu"},
+    {"name": "rnn", "cell": "lstm", "bidirectional": True, "pool": "attention", "layers": 1},
+    {"name": "rnn", "cell": "rnn", "pool": "last", "clock": False},
 ]
 SMALL = {
     "transformer": {"width": 16, "layers": 2, "patch": 5},
@@ -25,6 +32,9 @@ SMALL = {
     "cnn": {"width": 8, "depth": 3},
     "resnet": {"width": 8, "blocks": [1, 1]},
     "unet": {"width": 8, "depth": 2},
+    "cnn1d": {"width": 8, "depth": 3},
+    "resnet1d": {"width": 8, "blocks": [1, 1]},
+    "rnn": {"width": 8},
 }
 
 
@@ -37,25 +47,46 @@ def schema(*kinds, y=18, x=16):
     infrared = Column("infrared", "image", shape=(1, y, x), bands=("k",))
     table = [Column("mag", "scalar"), Column("colour", "scalar"), Column("radii", "scalar", shape=(2,))]
     columns = {"image": [image], "images": [image, infrared], "table": table}
+    columns["curve"] = [Column("lc", "light_curve", bands=("g", "r", "i"))]
+    columns["strain"] = [Column("strain", "strain", shape=(2, 19))]
+    columns["view"] = [Column("view", "spectrum", shape=(11,))]
     return Schema.of(itertools.chain(*(columns[kind] for kind in kinds)))
 
 
-def columns(inputs, n=5, seed=0):
+def columns(inputs, n=5, seed=0, steps=12):
+    """Random numbers; light curves of ``steps`` observations and fewer, the longest first."""
     generator = torch.Generator().manual_seed(seed)
-    return {c.name: torch.randn(n, *c.shape, generator=generator) for c in inputs.columns}
+    given = {c.name: torch.randn(n, *c.shape, generator=generator) for c in inputs.columns}
+    for column in inputs.of_kind("light_curve"):
+        time, flux, error, band = (torch.rand(n, steps, generator=generator) for _ in range(4))
+        curve = {"time": time.sort(1).values, "flux": 4 * flux - 2, "flux_error": error / 2, "band": (3 * band).long()}
+        curve["valid"] = torch.arange(steps) < torch.arange(steps, steps - n, -1)[:, None]
+        given.pop(column.name)
+        given |= {f"{column.name}.{part}": values for part, values in curve.items()}
+    return given
+
+
+def changed(values):
+    """Other values; a band becomes another band."""
+    if values.dtype == torch.int64:
+        return (values + 1) % 3
+    return values + torch.linspace(0, 3, values.numel()).reshape(values.shape)
 
 
 def cases():
     for spec in VARIANTS:
-        for kinds in (("image",), ("image", "table"), ("images", "table"), ("table",)):
-            if spec["name"] not in IMAGES or kinds != ("table",):
-                setting = "-".join(str(v) for k, v in spec.items() if k != "name")
-                yield pytest.param(spec, schema(*kinds), id=f"{spec['name']} {setting} {'+'.join(kinds)}")
+        for kinds in KINDS.get(spec["name"], (("image",), ("image", "table"), ("images", "table"), ("table",))):
+            setting = "-".join(str(v) for k, v in spec.items() if k != "name")
+            yield pytest.param(spec, schema(*kinds), id=f"{spec['name']} {setting} {'+'.join(kinds)}")
 
 
 def make(spec, inputs, outputs=4, seed=0):
     torch.manual_seed(seed)
     return build(small(spec), "model", inputs, outputs)
+
+
+def readable(name):
+    return schema("curve" if name in SEQUENCES else "image")
 
 
 class OneDict(torch.nn.Module):
@@ -81,12 +112,9 @@ class TestEvery:
 
     def test_every_column_counts(self, spec, inputs):
         net, given = make(spec, inputs), columns(inputs)
-        for name in inputs:
-            changed = {
-                **given,
-                name: given[name] + torch.linspace(0, 3, given[name].numel()).reshape(given[name].shape),
-            }
-            assert (net(**changed) - net(**given)).abs().max() > 1e-4, name
+        for name, values in given.items():
+            if not name.endswith(".valid"):
+                assert (net(**{**given, name: changed(values)}) - net(**given)).abs().max() > 1e-4, name
 
     def test_the_gradient_reaches_every_parameter(self, spec, inputs):
         net = make(spec, inputs)
@@ -134,7 +162,9 @@ class TestEvery:
     def test_shapes_are_known_on_the_meta_device(self, spec, inputs):
         with torch.device("meta"):
             net = build(small(spec), "model", inputs, 4)
-            assert net(**{c.name: torch.empty(2, *c.shape) for c in inputs.columns}).shape == (2, 4)
+        given = {name: values.to("meta") for name, values in columns(inputs, n=2).items()}
+        with torch.device("meta"):
+            assert net(**given).shape == (2, 4)
 
     def test_no_object_is_no_answer(self, spec, inputs):
         assert make(spec, inputs)(**columns(inputs, n=0)).shape == (0, 4)
@@ -147,22 +177,22 @@ class TestRefusals:
             build(name, "model", Schema.of([]), 2)
 
     def test_a_column_that_it_cannot_read(self, name):
-        light = [*schema("image").columns, Column("lc", "light_curve")]
-        with pytest.raises(GsnnError, match=r"'lc'.*light_curve"):
-            build(name, "model", Schema.of(light), 2)
+        strange = Column("cells", "field", shape=(9, 9)) if name in SEQUENCES else Column("cells", "light_curve")
+        with pytest.raises(GsnnError, match=f"'cells'.*{strange.kind}"):
+            build(name, "model", Schema.of([*readable(name).columns, strange]), 2)
 
     def test_no_output(self, name):
         with pytest.raises(GsnnError, match="outputs = 0"):
-            build(name, "model", schema("image"), 0)
+            build(name, "model", readable(name), 0)
 
     def test_a_width_of_nothing(self, name):
         if name != "perceptron":
             with pytest.raises(GsnnError, match="width = 0"):
-                build({"name": name, "width": 0}, "model", schema("image"), 2)
+                build({"name": name, "width": 0}, "model", readable(name), 2)
 
     def test_a_misspelt_setting(self, name):
         with pytest.raises(ConfigError, match="no such key"):
-            build({"name": name, "widht": 3}, "model", schema("image"), 2)
+            build({"name": name, "widht": 3}, "model", readable(name), 2)
 
 
 @pytest.mark.parametrize("name", sorted(IMAGES))

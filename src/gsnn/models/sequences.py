@@ -1,0 +1,231 @@
+"""What the networks of sequences share: light curves, series, strain and spectra as steps, pooled into one answer.
+
+A light curve is a list of observations at uneven times in several bands; each becomes a step. What is evenly sampled is
+a step a sample. One encoder a column turns steps into states; the states of an object are pooled, and scalars join.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from ..data.schema import Column, Schema
+from ..errors import GsnnError
+from .layers import Activation, activation, at_least, flatten, head, readable
+
+SEQUENCES = ("light_curve", "series", "strain", "spectrum")
+Pooling = Literal["last", "mean", "max", "attention"]
+
+
+class Steps(NamedTuple):
+    """A column as the encoders read it. ``valid`` is None where every step is."""
+
+    x: Float[Tensor, "object step feature"]
+    time: Float[Tensor, "object step"]
+    valid: Bool[Tensor, "object step"] | None
+
+
+def covered(x: Float[Tensor, "object step feature"], valid: Bool[Tensor, "object step"] | None) -> Tensor:
+    """``x`` with zeros where nothing was observed."""
+    return x if valid is None else x * valid[..., None].to(x.dtype)
+
+
+def feature_names(column: Column, clock: bool = True) -> list[str]:
+    """What stands in a step of ``column``, in order."""
+    if column.kind == "light_curve":
+        names = ["flux", "flux_error", "known", *(["time"] if clock else []), "since_last", "since_last_in_band"]
+        return names + [f"band_{band}" for band in column.bands or ("",)]
+    channels = (1, *column.shape)[-2]
+    return [f"{what}_{i}" for what in ("value", "known") for i in range(channels)]
+
+
+def observations(column: Column, columns: dict[str, Tensor], clock: bool = True) -> Steps:
+    """A light curve as steps, in network units and in the order of time.
+
+    Of each observation: flux, its error, whether there is a flux at all (NaN: there is none, but its time and band are
+    known), the time (without ``clock`` not, so that a shift of all times changes nothing), the time since the
+    observation before and since the one before in the same band (0: there is none), both by asinh, since gaps span
+    decades; and the band, one number each.
+    """
+    time, flux, error, band, valid = (
+        columns[f"{column.name}.{part}"] for part in ("time", "flux", "flux_error", "band", "valid")
+    )
+    known = torch.isfinite(flux)
+    which = torch.arange(max(len(column.bands), 1), device=band.device)
+    bands = band[..., None] == which
+    before = time.roll(1, 1)
+    before = torch.cat([time[:, :1], before[:, 1:]], 1)
+    seen = torch.where(bands, time[..., None], -torch.inf).cummax(1).values.roll(1, 1)  # the last time in each band
+    seen = torch.where(bands, seen, -torch.inf).amax(2)
+    first = torch.isinf(seen) | (torch.arange(time.shape[1], device=time.device) == 0)
+    gaps = torch.asinh(time - before), torch.asinh(time - torch.where(first, time, seen))
+    numbers = [flux.where(known, 0), error.where(known & torch.isfinite(error), 0), known.to(flux.dtype)]
+    x = torch.stack([*numbers, *([time] if clock else []), *gaps], 2)
+    return Steps(covered(torch.cat([x, bands.to(x.dtype)], 2), valid), time, valid)
+
+
+def samples(column: Column, columns: dict[str, Tensor]) -> Steps:
+    """What is evenly sampled as steps: the value of each channel and whether it is known; the time runs from 0 to 1."""
+    values = columns[column.name].reshape(-1, *(1, *column.shape)[-2:]).transpose(1, 2)
+    known = torch.isfinite(values)
+    time = torch.linspace(0, 1, values.shape[1], device=values.device, dtype=values.dtype)
+    return Steps(torch.cat([values.where(known, 0), known.to(values.dtype)], 2), time.expand(values.shape[0], -1), None)
+
+
+class Pool(nn.Module):
+    """One state an object, over its valid steps: the last, the mean, the largest values, or a learnt weighted mean.
+
+    Attention weighs a step by exp(s), with a score s of its state alone, kept within 10 (Bahdanau et al. 2015,
+    arXiv:1409.0473, with no query). An object without any valid step is pooled to zeros.
+    """
+
+    def __init__(self, how: Pooling, width: int):
+        super().__init__()
+        self.how = how
+        self.score = nn.Linear(width, 1) if how == "attention" else None
+
+    def weights(self, states: Float[Tensor, "object step width"]) -> Float[Tensor, "object step 1"]:
+        if self.score is None:
+            return torch.ones_like(states[..., :1])
+        return torch.exp(10 * torch.tanh(self.score(states).to(states.dtype) / 10))
+
+    def forward(
+        self, states: Float[Tensor, "object step width"], valid: Bool[Tensor, "object step"] | None
+    ) -> Float[Tensor, "object width"]:
+        if self.how == "last":
+            if valid is None:
+                return states[:, -1]
+            steps = torch.arange(valid.shape[1], device=valid.device)
+            last = torch.where(valid, steps, 0).amax(1)[:, None, None].expand(-1, 1, states.shape[2])
+            return covered(states.gather(1, last), valid.any(1, keepdim=True))[:, 0]
+        if self.how == "max":
+            if valid is None:
+                return states.amax(1)
+            best = states.masked_fill(~valid[..., None], -torch.inf).amax(1)
+            return best.masked_fill(~valid.any(1, keepdim=True), 0)
+        weight = covered(self.weights(states), valid)
+        return (weight * states).sum(1) / weight.sum(1).clamp(min=1e-6)
+
+    def running(
+        self, states: Float[Tensor, "object step width"], valid: Bool[Tensor, "object step"] | None
+    ) -> Float[Tensor, "object step width"]:
+        """At each step, what :meth:`forward` gives of the steps up to it."""
+        if self.how == "last":
+            return states
+        if self.how == "max":
+            return states.cummax(1).values  # steps that are not valid stand at the end
+        weight = covered(self.weights(states), valid)
+        return (weight * states).cumsum(1) / weight.cumsum(1).clamp(min=1e-6)
+
+
+class Sequences(nn.Module):
+    """Columns become steps, an encoder a column makes them states, and what is pooled of them is what the head sees.
+
+    A subclass hands over ``encoder``: given how many features a step has, a module whose ``forward(x, time, valid)``
+    makes ``x`` [object, step, feature] at ``time`` [object, step] the states [object, step, ``width``]. ``valid`` tells
+    steps that are padding, which stand at the end, and is None where there are none; states of padding may be anything,
+    and must change no other. A ``causal`` encoder looks at no later step; one with a ``stride`` gives a state for every
+    ``stride``-th step. Scalars, and further sequences, join the pooled states through one hidden layer.
+    """
+
+    head: nn.Linear
+
+    def __init__(
+        self,
+        inputs: Schema,
+        network: str,
+        encoder: Callable[[int], nn.Module],
+        width: int,
+        outputs: int,
+        *,
+        pool: Pooling,
+        act: Activation,
+        dropout: float,
+        clock: bool,
+        causal: bool = False,
+        stride: int = 1,
+    ):
+        super().__init__()
+        columns = readable(inputs, network, (*SEQUENCES, "scalar"))
+        self.sequences = tuple(c for c in columns if c.kind != "scalar")
+        self.scalars = tuple(c for c in columns if c.kind == "scalar")
+        if not self.sequences:
+            raise GsnnError(
+                f"the network {network!r} needs a sequence ({', '.join(SEQUENCES)}), and [data] inputs holds none; "
+                "choose 'mlp' for a table"
+            )
+        for column in self.sequences:
+            if column.kind != "light_curve" and len(column.shape) not in (1, 2):
+                raise GsnnError(
+                    f"the network {network!r} reads a {column.kind} of the shape (length) or (channel, length), "
+                    f"and {column.name!r} has {column.shape}"
+                )
+        at_least(1, width=width, outputs=outputs)
+        self.network, self.width, self.clock, self.causal, self.stride = network, width, clock, causal, stride
+        names = [c.name for c in self.sequences]
+        self.encoders = nn.ModuleDict({str(i): encoder(len(feature_names(c, clock))) for i, c in enumerate(self.sequences)})
+        self.pools = nn.ModuleDict({str(i): Pool(pool, width) for i, _ in enumerate(names)})
+        joined = width * len(names) + sum(c.size for c in self.scalars)
+        self.join = nn.Sequential(nn.Linear(joined, width), activation(act)) if joined > width else nn.Identity()
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(width, outputs)
+
+    def steps(self, column: Column, columns: dict[str, Tensor]) -> Steps:
+        """What the encoder of ``column`` reads."""
+        if column.kind == "light_curve":
+            return observations(column, columns, self.clock)
+        return samples(column, columns)
+
+    def encode(
+        self, index: int, columns: dict[str, Tensor]
+    ) -> tuple[Float[Tensor, "object step width"], Bool[Tensor, "object step"] | None]:
+        """States of one sequence, and which of them are valid."""
+        x, time, valid = self.steps(self.sequences[index], columns)
+        return self.encoders[str(index)](x, time, valid), None if valid is None else valid[:, :: self.stride]
+
+    def features(self, **columns: Tensor) -> Float[Tensor, "object width"]:
+        """What the head sees of an object."""
+        pooled = [self.pools[str(i)](*self.encode(i, columns)) for i, _ in enumerate(self.sequences)]
+        if self.scalars:
+            pooled.append(flatten(columns, self.scalars).to(pooled[0].dtype))
+        return self.join(torch.cat(pooled, 1))
+
+    def hidden(self, **columns: Tensor) -> Float[Tensor, "object step width"]:
+        """The state at every step of the one sequence, joined by the scalars."""
+        return self._join_steps(self.encode(self._only(), columns)[0], columns)
+
+    def running(self, **columns: Tensor) -> Float[Tensor, "object step width"]:
+        """Of a causal network: at every step, what :meth:`features` would be if the sequence ended there."""
+        if not self.causal:
+            raise GsnnError(
+                f"the network {self.network!r} sees every step at once, so it has no answer on the way; "
+                "choose a causal one (rnn, wavenet, or time-transformer with causal = true)"
+            )
+        index = self._only()
+        return self._join_steps(self.pools[str(index)].running(*self.encode(index, columns)), columns)
+
+    def _only(self) -> int:
+        if len(self.sequences) > 1:
+            names = " and ".join(repr(c.name) for c in self.sequences)
+            raise GsnnError(f"an answer at every step needs one sequence, and [data] inputs holds {names}; leave one")
+        if self.stride > 1:
+            raise GsnnError(
+                f"the network {self.network!r} has a state for every {self.stride}th step only, and one for each is "
+                "needed; set stride = 1, or choose rnn, wavenet or time-transformer"
+            )
+        return 0
+
+    def _join_steps(
+        self, states: Float[Tensor, "object step width"], columns: dict[str, Tensor]
+    ) -> Float[Tensor, "object step width"]:
+        if not self.scalars:
+            return self.join(states)
+        scalars = flatten(columns, self.scalars).to(states.dtype)
+        return self.join(torch.cat([states, scalars[:, None].expand(-1, states.shape[1], -1)], 2))
+
+    def forward(self, **columns: Tensor) -> Float[Tensor, "object output"]:
+        return head(self.head, self.dropout(self.features(**columns)))
