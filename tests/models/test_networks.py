@@ -1,21 +1,14 @@
 """What must hold for every network. A new one joins by its name in the table of parts."""
 
-import itertools
-
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from small_networks import IMAGES, KINDS, SEQUENCES, changed, columns, schema, small
 
 from gsnn.config import PARTS, build
 from gsnn.data.schema import Column, Schema
 from gsnn.errors import ConfigError, GsnnError
 
-IMAGES = {"cnn", "resnet", "unet"}
-SEQUENCES = {"cnn1d", "resnet1d", "rnn"}  # more of them in tests/models/test_sequences.py
-KINDS = {
-    **dict.fromkeys(IMAGES, (("image",), ("image", "table"), ("images", "table"))),
-    **dict.fromkeys(SEQUENCES, (("curve",), ("curve", "table"), ("strain",), ("strain", "view"))),
-}
 VARIANTS = [{"name": name} for name in PARTS["model"]] + [
     {"name": "mlp", "widths": [7, 7, 5], "norm": "layer", "residual": True, "activation": "mish"},
     {"name": "cnn", "width": 5, "depth": 1, "activation": "swish"},
@@ -26,51 +19,6 @@ VARIANTS = [{"name": name} for name in PARTS["model"]] + [
     {"name": "rnn", "cell": "lstm", "bidirectional": True, "pool": "attention", "layers": 1},
     {"name": "rnn", "cell": "rnn", "pool": "last", "clock": False},
 ]
-SMALL = {
-    "transformer": {"width": 16, "layers": 2, "patch": 5},
-    "mlp": {"width": 16},
-    "cnn": {"width": 8, "depth": 3},
-    "resnet": {"width": 8, "blocks": [1, 1]},
-    "unet": {"width": 8, "depth": 2},
-    "cnn1d": {"width": 8, "depth": 3},
-    "resnet1d": {"width": 8, "blocks": [1, 1]},
-    "rnn": {"width": 8},
-}
-
-
-def small(spec):
-    return {**SMALL.get(spec["name"], {}), **spec}
-
-
-def schema(*kinds, y=18, x=16):
-    image = Column("image", "image", shape=(3, y, x), bands=("g", "r", "i"))
-    infrared = Column("infrared", "image", shape=(1, y, x), bands=("k",))
-    table = [Column("mag", "scalar"), Column("colour", "scalar"), Column("radii", "scalar", shape=(2,))]
-    columns = {"image": [image], "images": [image, infrared], "table": table}
-    columns["curve"] = [Column("lc", "light_curve", bands=("g", "r", "i"))]
-    columns["strain"] = [Column("strain", "strain", shape=(2, 19))]
-    columns["view"] = [Column("view", "spectrum", shape=(11,))]
-    return Schema.of(itertools.chain(*(columns[kind] for kind in kinds)))
-
-
-def columns(inputs, n=5, seed=0, steps=12):
-    """Random numbers; light curves of ``steps`` observations and fewer, the longest first."""
-    generator = torch.Generator().manual_seed(seed)
-    given = {c.name: torch.randn(n, *c.shape, generator=generator) for c in inputs.columns}
-    for column in inputs.of_kind("light_curve"):
-        time, flux, error, band = (torch.rand(n, steps, generator=generator) for _ in range(4))
-        curve = {"time": time.sort(1).values, "flux": 4 * flux - 2, "flux_error": error / 2, "band": (3 * band).long()}
-        curve["valid"] = torch.arange(steps) < torch.arange(steps, steps - n, -1)[:, None]
-        given.pop(column.name)
-        given |= {f"{column.name}.{part}": values for part, values in curve.items()}
-    return given
-
-
-def changed(values):
-    """Other values; a band becomes another band."""
-    if values.dtype == torch.int64:
-        return (values + 1) % 3
-    return values + torch.linspace(0, 3, values.numel()).reshape(values.shape)
 
 
 def cases():
@@ -152,6 +100,8 @@ class TestEvery:
         assert (out - exact).abs().max() < 0.06 * exact.abs().max()
 
     def test_it_exports_with_any_number_of_objects(self, spec, inputs):
+        if spec["name"] in SEQUENCES and (len(spec) > 1 or "lc" not in inputs):
+            pytest.skip("a recurrence is exported step by step, which takes long: once for each network")
         net, given = make(spec, inputs).eval(), columns(inputs)
         objects = torch.export.Dim("objects", min=1, max=4096)
         shapes = {"columns": {name: {0: objects} for name in given}}

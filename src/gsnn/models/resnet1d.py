@@ -37,7 +37,9 @@ class Block(nn.Module):
 class Residual(nn.Module):
     """A stem, ``blocks[i]`` blocks of each width, and a last norm."""
 
-    def __init__(self, features: int, widths: list[int], blocks: tuple[int, ...], size: int, stride: int, act: Activation):
+    def __init__(
+        self, features: int, widths: list[int], blocks: tuple[int, ...], size: int, stride: int, act: Activation
+    ):
         super().__init__()
         self.stem = Convolution(features, widths[0], size)
         self.blocks = nn.ModuleList()

@@ -69,10 +69,11 @@ class Recurrent(nn.Module):
 
 
 class RNN(Sequences):
-    """``layers`` of cells: "rnn" (Elman 1990), "lstm" (Hochreiter & Schmidhuber 1997), "gru" (Cho et al. 2014, 1406.1078).
+    """``layers`` of cells: "rnn" (Elman 1990), "lstm" (Hochreiter & Schmidhuber 1997) or "gru" (Cho et al. 2014).
 
     What a gap in time means is learned: each step knows how long ago the one before was. Forwards alone it is causal,
-    and can answer at every step; ``bidirectional`` (Schuster & Paliwal 1997) reads from both ends, half of ``width`` each.
+    and can answer at every step; ``bidirectional`` (Schuster & Paliwal 1997) reads from both ends, with half of
+    ``width`` each.
     """
 
     def __init__(

@@ -19,6 +19,7 @@ from .layers import Activation, activation, at_least, flatten, head, readable
 
 SEQUENCES = ("light_curve", "series", "strain", "spectrum")
 Pooling = Literal["last", "mean", "max", "attention"]
+SHORT = 0.01  # gaps of this part of a typical span, and shorter ones, are told apart linearly, longer ones by the log
 
 
 class Steps(NamedTuple):
@@ -47,22 +48,21 @@ def observations(column: Column, columns: dict[str, Tensor], clock: bool = True)
     """A light curve as steps, in network units and in the order of time.
 
     Of each observation: flux, its error, whether there is a flux at all (NaN: there is none, but its time and band are
-    known), the time (without ``clock`` not, so that a shift of all times changes nothing), the time since the
-    observation before and since the one before in the same band (0: there is none), both by asinh, since gaps span
-    decades; and the band, one number each.
+    known), the time (without ``clock`` not, so that a shift of all times changes nothing), the time t since the
+    observation before and since the one before in the same band, as log(1 + t / SHORT), since gaps span decades (0:
+    there is none before), and the band, one number each.
     """
     time, flux, error, band, valid = (
         columns[f"{column.name}.{part}"] for part in ("time", "flux", "flux_error", "band", "valid")
     )
     known = torch.isfinite(flux)
-    which = torch.arange(max(len(column.bands), 1), device=band.device)
-    bands = band[..., None] == which
-    before = time.roll(1, 1)
-    before = torch.cat([time[:, :1], before[:, 1:]], 1)
-    seen = torch.where(bands, time[..., None], -torch.inf).cummax(1).values.roll(1, 1)  # the last time in each band
-    seen = torch.where(bands, seen, -torch.inf).amax(2)
-    first = torch.isinf(seen) | (torch.arange(time.shape[1], device=time.device) == 0)
-    gaps = torch.asinh(time - before), torch.asinh(time - torch.where(first, time, seen))
+    bands = band[..., None] == torch.arange(max(len(column.bands), 1), device=band.device)
+    before = torch.cat([time[:, :1], time[:, :-1]], 1)
+    latest = torch.where(bands, time[..., None], -torch.inf).cummax(1).values  # time of the last one in each band
+    latest = torch.cat([torch.full_like(latest[:, :1], -torch.inf), latest[:, :-1]], 1)
+    latest = torch.where(bands, latest, -torch.inf).amax(2)
+    gaps = [time - before, time - torch.where(torch.isinf(latest), time, latest)]
+    gaps = [torch.log1p(gap.clamp(min=0) / SHORT) for gap in gaps]
     numbers = [flux.where(known, 0), error.where(known & torch.isfinite(error), 0), known.to(flux.dtype)]
     x = torch.stack([*numbers, *([time] if clock else []), *gaps], 2)
     return Steps(covered(torch.cat([x, bands.to(x.dtype)], 2), valid), time, valid)
@@ -70,9 +70,10 @@ def observations(column: Column, columns: dict[str, Tensor], clock: bool = True)
 
 def samples(column: Column, columns: dict[str, Tensor]) -> Steps:
     """What is evenly sampled as steps: the value of each channel and whether it is known; the time runs from 0 to 1."""
-    values = columns[column.name].reshape(-1, *(1, *column.shape)[-2:]).transpose(1, 2)
+    values = columns[column.name]
+    values = values.reshape(-1, (1, *column.shape)[-2], values.shape[-1]).transpose(1, 2)
     known = torch.isfinite(values)
-    time = torch.linspace(0, 1, values.shape[1], device=values.device, dtype=values.dtype)
+    time = torch.arange(values.shape[1], device=values.device, dtype=values.dtype) / column.shape[-1]
     return Steps(torch.cat([values.where(known, 0), known.to(values.dtype)], 2), time.expand(values.shape[0], -1), None)
 
 
@@ -167,7 +168,9 @@ class Sequences(nn.Module):
         at_least(1, width=width, outputs=outputs)
         self.network, self.width, self.clock, self.causal, self.stride = network, width, clock, causal, stride
         names = [c.name for c in self.sequences]
-        self.encoders = nn.ModuleDict({str(i): encoder(len(feature_names(c, clock))) for i, c in enumerate(self.sequences)})
+        self.encoders = nn.ModuleDict(
+            {str(i): encoder(len(feature_names(c, clock))) for i, c in enumerate(self.sequences)}
+        )
         self.pools = nn.ModuleDict({str(i): Pool(pool, width) for i, _ in enumerate(names)})
         joined = width * len(names) + sum(c.size for c in self.scalars)
         self.join = nn.Sequential(nn.Linear(joined, width), activation(act)) if joined > width else nn.Identity()
