@@ -15,6 +15,7 @@ PUBLIC = ("Study", "Run", "Survey", "Model", "Schema", "Column", "read", "GsnnEr
 CONTRACTS = (
     ("gsnn.data.source", "Source"),
     ("gsnn.data.survey", "View"),
+    ("gsnn.data.light_curves", "LightCurves"),
     ("gsnn.data.stream", "Stream"),
     ("gsnn.data.transforms", "Transform"),
     ("gsnn.objectives.base", "Objective"),
