@@ -144,6 +144,11 @@ def make(name: str, folder: Path) -> object:
     if name == "npy-structured":
         np.save(folder / "a.npy", _structured())
         return folder / "a.npy"
+    if name == "avro":
+        packets = pytest.importorskip("packets")
+        for i in range(5):
+            (folder / f"{i}.avro").write_bytes(packets.container(packets.ZTF, packets.ztf_record(i + 1, i)))
+        return folder
     if name in ("png", "jpg", "tif", "gif"):
         return write_pictures(folder, name)
     if name == "pandas":
@@ -163,7 +168,7 @@ def make(name: str, folder: Path) -> object:
 SOURCES = [
     "csv", "csv.gz", "blanks", "fits-table", "fits-text-table", "fits-image", "fits-cube", "fits-compressed",
     "fits-folder", "galaxy10", "hdf5-groups", "parquet", "npz", "npz-compressed", "npy", "npy-structured", "png",
-    "jpg", "tif", "gif", "pandas", "astropy", "arrow", "dict", "array",
+    "jpg", "tif", "gif", "pandas", "astropy", "arrow", "dict", "array", "avro",
 ]
 # fmt: on
 

@@ -19,8 +19,8 @@ from jaxtyping import Float32, Float64
 from ..errors import GsnnError
 from .readers import read
 from .readers.fits import HDU, choose, fits_files, opened, pixel_scale, word
-from .readers.raw import Field, Reasons
-from .readers.table import Table, values_of
+from .readers.raw import Field, Reasons, values_of
+from .readers.table import Table
 from .source import Source
 
 Paths = str | Sequence[str]

@@ -25,8 +25,8 @@ from ...errors import GsnnError
 from ..schema import Schema
 from ..source import Source
 from .detect import IMAGES, detect, find, sort_out
-from .raw import Raw, concatenate, of_array, stems
-from .table import Table, brief, infer
+from .raw import Raw, brief, concatenate, of_array, stems
+from .table import Table, infer
 
 __all__ = ["Files", "Table", "read"]
 
@@ -185,6 +185,10 @@ def _of_files(
         if len(paths) == 1 and fits.holds_images(paths[0], hdu):
             return _image_files(paths, root, fits.images(paths, hdu, "", crop, size)), True
     short = stems(paths)
+    if kind == "avro":
+        from .avro import read_avro
+
+        return read_avro(paths, short), False
     return concatenate([_one(path, stem, kind, hdu, key, names) for path, stem in zip(paths, short)]), False
 
 

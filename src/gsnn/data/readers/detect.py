@@ -13,12 +13,15 @@ from ...errors import GsnnError, nearest
 
 HEAD = 1 << 16
 MAX_TEXT = 1 << 33  # bytes of a table that are held in memory
-KNOWN = "FITS, HDF5, Parquet, NumPy .npy and .npz, CSV and other text tables, PNG, JPEG, TIFF and GIF"
+KNOWN = (
+    "FITS, HDF5, Parquet, NumPy .npy and .npz, CSV and other text tables, Avro alert packets, PNG, JPEG, TIFF and GIF"
+)
 IMAGES = ("png", "jpeg", "tiff", "gif")
 _MAGIC = (
     (b"SIMPLE  =", "fits"),
     (b"\x89HDF\r\n\x1a\n", "hdf5"),
     (b"PAR1", "parquet"),
+    (b"Obj\x01", "avro"),
     (b"\x93NUMPY", "npy"),
     (b"PK\x03\x04", "zip"),
     (b"PK\x05\x06", "zip"),
@@ -31,7 +34,6 @@ _MAGIC = (
 )
 _STRANGERS = (  # formats that people bring and GSNN does not read: name them rather than "unknown"
     (b"SQLite format 3", "an SQLite database; export a table of it as CSV or Parquet"),
-    (b"Obj\x01", "an Avro file; export its records as Parquet"),
     (b"%PDF", "a PDF document"),
     (b"BZh", "a bzip2 archive; decompress it first"),
     (b"\xfd7zXZ", "an xz archive; decompress it first"),
@@ -74,7 +76,7 @@ def unzipped(path: str, count: int | None = None) -> bytes:
 
 
 def detect(path: str) -> str:
-    """The format of a file: fits, hdf5, parquet, npy, npz, png, jpeg, tiff, gif or text; one sentence otherwise."""
+    """The format of a file: text, fits, hdf5, parquet, avro, npy, npz, png, jpeg, tiff or gif; else one sentence."""
     start = head(path)
     for magic, name in _MAGIC:
         if start.startswith(magic):

@@ -8,8 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from ...errors import GsnnError, suggest
-from .raw import Field, Raw, Reasons, arrow_type, clean, to_arrow, words
-from .table import values_of
+from .raw import Field, Raw, Reasons, arrow_type, clean, to_arrow, values_of, words
 
 
 def join(objects: Raw, labels: Raw, on: str, keys: pa.Array | None = None) -> Raw:

@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ...errors import GsnnError
+from ..light_curves import ARROW
 from ..schema import Column, Schema
-from .raw import TEXT, Field, Raw, of_array, stored
+from .raw import CURVES, TEXT, Field, Raw, of_array, stored
 
 
 def read_memory(data: Any, names: Sequence[str] | None = None) -> Raw:
@@ -158,6 +159,8 @@ def arrow_field(
     ``widths`` (asked for only where the type is a list) are the lengths that lists of the column have.
     """
     kind, shape = column.type, ()
+    if pa.types.is_struct(kind):
+        return _light_curve(column, take, metadata)
     if pa.types.is_dictionary(kind):
         kind, inner = kind.value_type, take
         take = lambda indices, reasons: inner(indices, reasons).dictionary_decode()  # noqa: E731
@@ -189,9 +192,22 @@ def arrow_field(
     if known is not None and known.size == int(np.prod(shape)):
         return Field(
             column.name, dtype, take, known.shape, known.kind, known.unit, known.bands, known.classes,
-            known.pixel_scale, known.description,
+            known.pixel_scale, known.description, known.time_unit, known.epoch, known.cadence,
         )  # fmt: skip
     return Field(column.name, dtype, take, shape)
+
+
+def _light_curve(
+    column: pa.Field, take: Callable[..., pa.Array], metadata: Mapping[bytes, bytes] | None
+) -> Field | None:
+    """A column of records that a GSNN schema calls light curves."""
+    known = _known(column.name, metadata)
+    if known is None or known.kind != "light_curve" or {f.name for f in column.type} != {f.name for f in ARROW}:
+        return None
+    return Field(
+        column.name, CURVES, take, (), known.kind, known.unit, known.bands,
+        description=known.description, time_unit=known.time_unit, epoch=known.epoch,
+    )  # fmt: skip
 
 
 def _known(name: str, metadata: Mapping[bytes, bytes] | None) -> Column | None:

@@ -13,11 +13,14 @@ import pyarrow.compute as pc
 from jaxtyping import Int64
 
 from ...errors import GsnnError
+from ..light_curves import ARROW, LightCurves
 from ..schema import Kind
 
 Reasons = list[str | None]
+SLICE = 1 << 16  # rows looked at in one go
 RESERVED = ("quarantine", "row", "checksum", "healpix")  # columns that batches and surveys add themselves
 TEXT = "str"
+CURVES = "light_curve"  # the dtype of a field of light curves, whose values are LightCurves
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class Field:
     """One column: ``take(indices, reasons)`` gives its values [n, *shape] and may write why a row cannot be read."""
 
     name: str
-    dtype: str  # numpy's name of the values, or "str"
+    dtype: str  # numpy's name of the values, "str" or "light_curve"
     take: Callable[[Int64[np.ndarray, " n"], Reasons], Any]
     shape: tuple[int, ...] = ()
     kind: Kind | None = None  # None: to be inferred
@@ -34,6 +37,9 @@ class Field:
     classes: tuple[str, ...] = ()
     pixel_scale: float | None = None
     description: str = ""
+    time_unit: str = ""  # of light curves and series
+    epoch: str = ""
+    cadence: float | None = None
 
     def arrow(self, indices: Int64[np.ndarray, " n"], reasons: Reasons) -> pa.Array:
         """The values of some rows in the type of the field; missing ones are null."""
@@ -59,6 +65,33 @@ class Raw:
         return self.ids(indices) if self.ids else [f"{self.stem}-{i}" for i in indices]
 
 
+def guarded(raw: Raw, one: Field, indices: np.ndarray, reasons: Reasons) -> pa.Array:
+    """Values of a field; whatever a damaged file makes a library raise becomes one sentence."""
+    try:
+        return one.arrow(indices, reasons)
+    except GsnnError:
+        raise
+    except Exception as error:
+        raise GsnnError(
+            f"{raw.stem}: column {one.name!r} cannot be read ({brief(error)}); the file seems damaged"
+        ) from error
+
+
+def brief(error: Exception) -> str:
+    """The first line of an error, short enough for a sentence."""
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__)[:160].rstrip(".")
+
+
+def values_of(raw: Raw, one: Field) -> pa.Array:
+    """A whole column, read in slices."""
+    pieces = [
+        guarded(raw, one, np.arange(start, min(start + SLICE, raw.length)), [None] * SLICE)
+        for start in range(0, raw.length, SLICE)
+    ]
+    return pa.concat_arrays(pieces)
+
+
 def of_array(name: str, values: np.ndarray, **more: Any) -> Field:
     """A field of an array [n, ...] (in memory or memory-mapped)."""
     text = values.dtype.kind in "SUO"
@@ -76,6 +109,8 @@ def stored(dtype: np.dtype | str) -> str:
 
 
 def arrow_type(dtype: str, shape: tuple[int, ...] = ()) -> pa.DataType:
+    if dtype == CURVES:
+        return ARROW
     value = pa.string() if dtype == TEXT else pa.from_numpy_dtype(dtype)
     return pa.list_(value, int(np.prod(shape))) if shape else value
 
@@ -85,6 +120,8 @@ def to_arrow(values: Any, dtype: str, shape: tuple[int, ...] = ()) -> pa.Array:
     kind = arrow_type(dtype, shape)
     if isinstance(values, pa.ChunkedArray):
         values = values.combine_chunks()
+    if dtype == CURVES:
+        return values.to_arrow() if isinstance(values, LightCurves) else values.cast(kind)
     if isinstance(values, pa.Array):
         if shape and values.type != kind:
             values = values.cast(kind)
@@ -203,8 +240,13 @@ def _joined(fields: list[Field], starts: np.ndarray) -> Field:
     if len(shapes) > 1:
         raise GsnnError(f"column {first.name!r} has the shape {min(shapes)} in one file and {max(shapes)} in another")
     types = {one.dtype for one in fields}
-    dtype = TEXT if TEXT in types else str(np.result_type(*types))
+    if len(types) > 1 and CURVES in types:
+        raise GsnnError(f"column {first.name!r} holds light curves in one file and none in another")
+    dtype = first.dtype if len(types) == 1 else TEXT if TEXT in types else str(np.result_type(*types))
     classes = tuple(sorted({name for one in fields for name in one.classes}))
+    bands = tuple(dict.fromkeys(name for one in fields for name in one.bands))
+    if dtype == CURVES:
+        fields = [_in_bands(one, bands) for one in fields]
 
     def take(indices: np.ndarray, reasons: Reasons) -> pa.Array:
         which = np.searchsorted(starts, indices, side="right") - 1
@@ -219,4 +261,17 @@ def _joined(fields: list[Field], starts: np.ndarray) -> Field:
                 reasons[position] = reasons[position] or why
         return pa.concat_arrays(pieces).take(pa.array(np.argsort(np.concatenate(order))))
 
-    return replace(first, dtype=dtype, take=take, classes=classes)
+    return replace(first, dtype=dtype, take=take, classes=classes, bands=bands)
+
+
+def _in_bands(one: Field, bands: tuple[str, ...]) -> Field:
+    """A field of light curves whose observations are numbered by other bands."""
+    if one.bands == bands:
+        return one
+    number = np.array([bands.index(name) for name in one.bands], np.uint8)
+
+    def take(indices: np.ndarray, reasons: Reasons) -> LightCurves:
+        curves = LightCurves.from_arrow(one.arrow(indices, reasons))
+        return replace(curves, band=number[curves.band])
+
+    return replace(one, take=take, bands=bands)

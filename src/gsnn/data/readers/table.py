@@ -13,40 +13,14 @@ import pyarrow.compute as pc
 from jaxtyping import Int64
 
 from ...errors import GsnnError, suggest
+from ..light_curves import LightCurves
 from ..schema import DENSE, Column, Kind, Schema
 from ..source import QUARANTINE
+from .identity import Ids, choose_ids
 from .images import as_image
-from .raw import TEXT, Field, Raw, Reasons, arrow_type, clean, words
+from .raw import CURVES, SLICE, TEXT, Field, Raw, Reasons, arrow_type, clean, guarded, values_of, words
 
-SLICE = 1 << 16  # rows looked at in one go
 MAX_CLASSES = 100
-IDS = [
-    "id",
-    "objid",
-    "obj_id",
-    "objectid",
-    "object_id",
-    "source_id",
-    "sourceid",
-    "specobjid",
-    "targetid",
-    "target_id",
-    "galaxyid",
-    "galaxy_id",
-    "gal_id",
-    "dr7objid",
-    "dr8objid",
-    "iauname",
-    "obsid",
-    "kepoi_name",
-    "snid",
-    "cid",
-    "designation",
-    "name",
-    "index",
-    "unnamed_0",
-    "col1",
-]
 RA = re.compile(r"_?(ra|objra|raj2000|ra_j2000|ra_icrs|ra_deg|radeg|alpha_j2000|alphawin_j2000|right_ascension)", re.I)
 DEC = re.compile(
     r"_?(dec|objdec|decl|de|dej2000|decj2000|dec_j2000|de_icrs|dec_icrs|dec_deg|decdeg|dedeg|delta_j2000|deltawin_j2000|declination)",
@@ -57,7 +31,7 @@ DEC = re.compile(
 class Table:
     """Rows of files or of tables in memory: a ``gsnn.data.source.Source``. ``notes`` say what was decided."""
 
-    def __init__(self, raw: Raw, columns: list[Column], fields: list[Field], ids: _Ids):
+    def __init__(self, raw: Raw, columns: list[Column], fields: list[Field], ids: Ids):
         self.raw, self._columns, self._fields, self._ids = raw, columns, fields, ids
         self.notes: list[str] = raw.notes
         self._schema = Schema.of(
@@ -109,30 +83,15 @@ def _outside(indices: np.ndarray, length: int) -> int:
     return int(next(i for i in indices if not 0 <= i < length))
 
 
-def guarded(raw: Raw, one: Field, indices: np.ndarray, reasons: Reasons) -> pa.Array:
-    """Values of a field; whatever a damaged file makes a library raise becomes one sentence."""
-    try:
-        return one.arrow(indices, reasons)
-    except GsnnError:
-        raise
-    except Exception as error:
-        raise GsnnError(
-            f"{raw.stem}: column {one.name!r} cannot be read ({brief(error)}); the file seems damaged"
-        ) from error
-
-
-def brief(error: Exception) -> str:
-    """The first line of an error, short enough for a sentence."""
-    lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__)[:160].rstrip(".")
-
-
 def _cast(values: pa.Array, column: Column, reasons: Reasons) -> pa.Array:
     if column.kind == "position":
         outside = _impossible(values, column.name)
         if pc.any(outside).as_py():
             for i in np.flatnonzero(outside.to_numpy(zero_copy_only=False)):
                 reasons[i] = reasons[i] or f"{column.name} = {values[int(i)].as_py():g} degrees is no position"
+    if column.kind == "light_curve":
+        for i, reason in enumerate(LightCurves.from_arrow(values).faults(len(column.bands))):
+            reasons[i] = reasons[i] or reason
     if column.kind in ("label", "text"):
         return words(values) if not pa.types.is_string(values.type) else values
     return values if values.type == column.arrow_type() else values.cast(column.arrow_type(), safe=False)
@@ -142,34 +101,6 @@ def _impossible(values: pa.Array, name: str) -> pa.Array:
     """Right ascensions may be given from -180 or from 0; declinations stay within the poles."""
     low, high = (-360, 360) if name == "ra" else (-90, 90)
     return pc.fill_null(pc.or_(pc.less(values, low), pc.greater(values, high)), False)
-
-
-class _Ids:
-    """The id of each row: a column of the file if it tells the rows apart, else ``<file stem>-<row>``."""
-
-    def __init__(self, raw: Raw, values: pa.Array | None = None, origin: str = ""):
-        self.raw, self.values, self.origin = raw, values, origin
-        self.repeated: dict[int, int] = {}
-        if values is not None:
-            codes = values.dictionary_encode().indices
-            codes = pc.fill_null(codes, -1).to_numpy(zero_copy_only=False)
-            _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
-            again = np.flatnonzero((first[inverse] != np.arange(len(codes))) & (codes >= 0))
-            self.repeated = {int(i): int(first[inverse[i]]) for i in again}
-
-    def take(self, indices: np.ndarray, reasons: Reasons) -> pa.Array:
-        if self.values is None:
-            return pa.array(self.raw.made_ids(indices), pa.string())
-        found = self.values.take(pa.array(indices)).to_pylist()
-        for position, i in enumerate(indices):
-            if found[position] is None:
-                found[position] = self.raw.made_ids(np.array([i]))[0]
-            elif int(i) in self.repeated:
-                reasons[position] = reasons[position] or (
-                    f"the id {found[position]!r} stands already in row {self.repeated[int(i)]}"
-                )
-                found[position] = f"{found[position]}#{i}"
-        return pa.array(found, pa.string())
 
 
 def infer(
@@ -195,7 +126,7 @@ def infer(
     for name, kind in kinds.items():
         if kind not in get_args(Kind):
             raise GsnnError(f"kinds: {name!r} cannot be a {kind!r}; {suggest(kind, get_args(Kind))}")
-    ids, fields = _choose_ids(raw, fields, kinds)
+    ids, fields = choose_ids(raw, fields, kinds)
     if columns is not None:
         wanted = list(
             _renamed(
@@ -255,49 +186,6 @@ def _renamed(
     return out
 
 
-def values_of(raw: Raw, one: Field) -> pa.Array:
-    """A whole column, read in slices."""
-    pieces = [
-        guarded(raw, one, np.arange(start, min(start + SLICE, raw.length)), [None] * SLICE)
-        for start in range(0, raw.length, SLICE)
-    ]
-    return pa.concat_arrays(pieces)
-
-
-def _choose_ids(raw: Raw, fields: list[Field], kinds: Mapping[str, str]) -> tuple[_Ids, list[Field]]:
-    stated = [one for one in fields if kinds.get(one.name, one.kind) == "id"]
-    if len(stated) > 1:
-        raise GsnnError(f"{stated[0].name!r} and {stated[1].name!r} cannot both be the id; keep one of them")
-    named = sorted((one for one in fields if one.name.lower() in IDS), key=lambda one: IDS.index(one.name.lower()))
-    for one in stated or named:
-        whole = one.dtype == TEXT or one.dtype in ("int64", "uint64", "float64", "uint8")
-        made_up = one.name == "col1" and one.dtype != TEXT  # a first column without a name is an id only if it is words
-        if one.shape or not whole or (not stated and (one.name in kinds or made_up)):
-            continue
-        values = values_of(raw, one)
-        if pa.types.is_floating(values.type) and not stated and not _whole(values):
-            continue
-        origin = one.description or ("" if one.name == "id" else one.name)
-        ids = _Ids(raw, words(values), origin)
-        repeats, blanks = len(ids.repeated), ids.values.null_count
-        if stated or (2 * repeats < raw.length and repeats <= max(1, raw.length // 50) and 2 * blanks < raw.length):
-            if one.name != "id":
-                raw.notes.append(f"the column {one.name!r} is the id")
-            if repeats:
-                raw.notes.append(f"{repeats} rows repeat the id of an earlier row and are set aside")
-            if blanks:
-                raw.notes.append(f"{blanks} rows have no id and are named {raw.made_ids(np.array([0]))[0]!r} and so on")
-            return ids, [other for other in fields if other is not one]
-        raw.notes.append(f"the column {one.name!r} repeats itself, so it is not the id")
-    fields = [replace(one, name="id_") if one.name == "id" else one for one in fields]
-    return _Ids(raw), fields
-
-
-def _whole(values: pa.Array) -> bool:
-    values = values.drop_null()
-    return len(values) > 0 and bool(pc.all(pc.equal(values, pc.floor(values))).as_py())
-
-
 def _positions(raw: Raw, fields: list[Field], kinds: Mapping[str, str]) -> list[Field]:
     """Mark right ascension and declination in degrees and call them ``ra`` and ``dec``."""
 
@@ -328,6 +216,10 @@ def _positions(raw: Raw, fields: list[Field], kinds: Mapping[str, str]) -> list[
 
 
 def _decide(raw: Raw, one: Field, stated: bool) -> Field:
+    if one.dtype == CURVES:
+        if stated and one.kind != "light_curve":
+            raise GsnnError(f"kinds: {one.name!r} holds light curves, so it cannot be a {one.kind}")
+        return replace(one, kind="light_curve")
     if one.kind == "label":
         return one if one.classes else replace(one, classes=_classes(raw, one, 1000))
     if one.kind is None:
@@ -348,7 +240,11 @@ def _decide(raw: Raw, one: Field, stated: bool) -> Field:
             )
         if one.kind in DENSE and not one.shape:
             raise GsnnError(f"kinds: {one.name!r} holds one value an object, so it cannot be a {one.kind}")
-        if one.kind in ("light_curve", "graph"):
+        if one.kind == "light_curve":
+            raise GsnnError(
+                f"kinds: {one.name!r} alone is no light curve; say with `light_curve` which columns hold its parts"
+            )
+        if one.kind == "graph":
             raise GsnnError(f"kinds: {one.name!r} cannot be read as a {one.kind} from a table")
     return one
 
@@ -386,12 +282,17 @@ def _column(one: Field) -> Column:
         dtype="int64" if one.kind == "label" else TEXT if text else dtype,
         classes=one.classes if one.kind == "label" else (),
         pixel_scale=one.pixel_scale,
+        time_unit=one.time_unit,
+        epoch=one.epoch,
+        cadence=one.cadence,
         description=one.description,
     )
 
 
 def _dense_type(one: Field) -> str:
     """Images are uint8 or float32; other arrays are floats."""
+    if one.dtype == CURVES:
+        return "float32"
     if not one.shape:
         return "int64" if one.dtype in ("bool", "uint8") else one.dtype
     if one.dtype in ("uint8", "bool"):
