@@ -47,6 +47,11 @@ PARTS: dict[str, dict[str, str]] = {
         "cnn1d": "gsnn.models.cnn1d:CNN1d",
         "resnet1d": "gsnn.models.resnet1d:ResNet1d",
         "rnn": "gsnn.models.rnn:RNN",
+        "wavenet": "gsnn.models.wavenet:WaveNet",
+        "cnn-rnn": "gsnn.models.cnn_rnn:CNNRNN",
+        "echo-state": "gsnn.models.echo_state:EchoState",
+        "time-transformer": "gsnn.models.time_transformer:TimeTransformer",
+        "seq2seq": "gsnn.models.seq2seq:Seq2Seq",
     },
     "objective": {
         "classify": "gsnn.objectives.classify:Classify",

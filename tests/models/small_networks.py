@@ -7,7 +7,16 @@ import torch
 from gsnn.data.schema import Column, Schema
 
 IMAGES = {"cnn", "resnet", "unet"}
-SEQUENCES = {"cnn1d", "resnet1d", "rnn"}  # more of them in tests/models/test_sequences.py
+SEQUENCES = {
+    "cnn1d",
+    "resnet1d",
+    "rnn",
+    "wavenet",
+    "cnn-rnn",
+    "echo-state",
+    "time-transformer",
+    "seq2seq",
+}  # more of them in tests/models/test_sequences.py
 KINDS = {
     **dict.fromkeys(IMAGES, (("image",), ("image", "table"), ("images", "table"))),
     **dict.fromkeys(SEQUENCES, (("curve", "table"), ("series", "strain"))),
@@ -21,6 +30,11 @@ SMALL = {
     "cnn1d": {"width": 8, "depth": 3},
     "resnet1d": {"width": 8, "blocks": [1, 1]},
     "rnn": {"width": 8},
+    "wavenet": {"width": 8, "layers": 3},
+    "cnn-rnn": {"width": 8, "depth": 2},
+    "echo-state": {"width": 24, "degree": 5},
+    "time-transformer": {"width": 16, "layers": 2, "heads": 2},
+    "seq2seq": {"width": 8, "horizon": 3},
 }
 
 

@@ -69,7 +69,7 @@ def angles(places: Float[Tensor, "token axis"], dim: int) -> Float[Tensor, "toke
 
 
 def rotate(
-    x: Float[Tensor, "object head token dim"], angle: Float[Tensor, "token pair"]
+    x: Float[Tensor, "object head token dim"], angle: Float[Tensor, "*any token pair"]
 ) -> Float[Tensor, "object head token dim"]:
     """Turn pairs (i, i + dim / 2), so that products depend on distances only (Su et al. 2021, arXiv:2104.09864)."""
     a, b = x.float().chunk(2, -1)
