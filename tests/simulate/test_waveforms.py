@@ -114,9 +114,11 @@ def test_in_time_it_chirps_merges_at_zero_and_rings_down():
     size, middle = turning.abs(), rate * seconds // 2
     assert abs(int(size.argmax()) - middle) < 0.006 * rate
     step = (turning[1:] * turning[:-1].conj()).angle().abs() * rate / (2 * math.pi)
-    ring = (binaries.remnant()[0] / (binaries.mass * SUN_S)).item()
-    after = middle + int(0.012 * rate)
-    assert step[after].item() == pytest.approx(ring, rel=0.05)
+    ring, damp = ((value / (binaries.mass * SUN_S)).item() for value in binaries.remnant())
+    after, end = middle + int(0.002 * rate), middle + int(0.009 * rate)
+    assert step[after:end].mean().item() == pytest.approx(ring, rel=0.03)
+    fall = math.log(size[after] / size[end]) / ((end - after) / rate)
+    assert fall == pytest.approx(2 * math.pi * damp, rel=0.12)
     early, late = middle - int(0.5 * rate), middle - int(0.1 * rate)
     assert step[early] < step[late] < ring
     mass = binaries.chirp_mass.item() * SUN_S
