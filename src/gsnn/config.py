@@ -20,6 +20,7 @@ from .errors import ConfigError, GsnnError, suggest
 PARTS: dict[str, dict[str, str]] = {
     "source": {
         "galaxies": "gsnn.simulate.galaxies:Galaxies",
+        "supernovae": "gsnn.simulate.supernovae:Supernovae",
         "files": "gsnn.data.readers:Files",
     },
     "transform": {
@@ -36,6 +37,11 @@ PARTS: dict[str, dict[str, str]] = {
         "noise": "gsnn.data.augment:Noise",
         "blur": "gsnn.data.augment:Blur",
         "band-dropout": "gsnn.data.augment:BandDropout",
+        "dim": "gsnn.data.augment_light_curves:Dim",
+        "redshift": "gsnn.data.augment_light_curves:Redshift",
+        "drop-observations": "gsnn.data.augment_light_curves:DropObservations",
+        "drop-bands": "gsnn.data.augment_light_curves:DropBands",
+        "truncate": "gsnn.data.augment_light_curves:Truncate",
     },
     "model": {
         "perceptron": "gsnn.models.perceptron:Perceptron",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int64
 
+from ..data.light_curves import LightCurves
 from ..data.schema import DENSE, Column, Schema
 from ..errors import GsnnError
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from ..evaluation.distributions import Distribution
 
 CHUNK = 256  # objects whose dense columns are in memory at once
+CURVES = 2048  # objects whose light curves are measured together
 THREADS = 1  # of OpenMP and BLAS: on a shared machine two that wait for each other cost 20 times the CPU of one
 LARGEST = 1e30  # scikit-learn's trees work in float32
 
@@ -124,18 +126,21 @@ def features(
 
     Scalars stand as they are (missing = NaN) and labels as class indices. With ``colours``, each pair of neighbouring
     magnitudes (scalars whose unit is mag and that are not errors) adds its difference. Images become the statistics
-    of ``gsnn.baselines.statistics``, or the pixels of their centre; other dense columns become 64 local means.
+    of ``gsnn.baselines.statistics``, or the pixels of their centre; light curves those of
+    ``gsnn.baselines.light_curves``; other dense columns become 64 local means.
     """
-    used = [c for c in inputs.columns if c.kind in ("scalar", "label", *DENSE)]
+    used = [c for c in inputs.columns if c.kind in ("scalar", "label", "light_curve", *DENSE)]
     if not used:
         raise GsnnError(
             f"a baseline finds no usable inputs in {', '.join(map(repr, inputs)) or 'an empty list'}; "
-            "name scalars, labels, images or spectra in [data] inputs"
+            "name scalars, labels, images, spectra or light curves in [data] inputs"
         )
     parts, names = [], []
     for column in used:
         if column.kind in DENSE:
             part, own = _dense(view, column, images)
+        elif column.kind == "light_curve":
+            part, own = _curves(view, column, inputs)
         else:
             values = view.columns([column.name])[column.name].astype(np.float64)
             missing = (values < 0) if column.kind == "label" else ~np.isfinite(values)
@@ -169,6 +174,23 @@ def _dense(view: View, column: Column, images: str) -> tuple[Float[np.ndarray, "
     if not parts:
         part, names = reduce(np.zeros((1, *column.shape), column.dtype))
         parts = [part[:0]]
+    matrix = np.concatenate(parts).astype(np.float64)
+    matrix[~np.isfinite(matrix)] = np.nan
+    return matrix, [f"{column.name}.{name}" for name in names]
+
+
+def _curves(view: View, column: Column, inputs: Schema) -> tuple[Float[np.ndarray, "object feature"], list[str]]:
+    """Statistics of light curves; folded at the input called ``period``, if there is one."""
+    from .light_curves import statistics
+
+    period = next((c.name for c in inputs.of_kind("scalar") if c.name.lower() in ("period", "p")), None)
+    parts, names = [], []
+    for chunk in view.chunks([column.name, *([period] if period else [])], CURVES):
+        part, names = statistics(chunk[column.name], column, chunk[period].astype(np.float64) if period else None)
+        parts.append(part)
+    if not parts:
+        _, names = statistics(LightCurves.of([]), column, np.empty(0) if period else None)
+        parts = [np.empty((0, len(names)))]
     matrix = np.concatenate(parts).astype(np.float64)
     matrix[~np.isfinite(matrix)] = np.nan
     return matrix, [f"{column.name}.{name}" for name in names]

@@ -36,26 +36,26 @@ def arcsin(x: Float[Tensor, " object"]) -> Float[Tensor, " object"]:
 class Draw:
     """Named random numbers of some rows; each name is its own stream, so adding one changes no other."""
 
-    def __init__(self, seed: int, rows: Int64[Tensor, " object"]):
-        self.seed, self.rows = seed, rows
+    def __init__(self, seed: int, rows: Int64[Tensor, " object"], sky: str = "galaxies"):
+        self.seed, self.rows, self.sky = seed, rows, sky
 
     def uniform(self, name: str, low: float = 0.0, high: float = 1.0, count: int | None = None) -> Float[Tensor, "..."]:
-        u = rng.uniform(self.seed, f"galaxies/{name}", self.rows, count or 1)
+        u = rng.uniform(self.seed, f"{self.sky}/{name}", self.rows, count or 1)
         return low + (high - low) * (u if count else u[:, 0])
 
     def normal(self, name: str, count: int | None = None) -> Float[Tensor, "..."]:
-        g = rng.normal(self.seed, f"galaxies/{name}", self.rows, count or 1)
+        g = rng.normal(self.seed, f"{self.sky}/{name}", self.rows, count or 1)
         return g if count else g[:, 0]
 
     def chance(self, name: str, probability: float | Tensor) -> Bool[Tensor, " object"]:
         return self.uniform(name) < probability
 
     def at(self, objects: Int64[Tensor, " some"]) -> Draw:
-        return Draw(self.seed, self.rows[objects])
+        return Draw(self.seed, self.rows[objects], self.sky)
 
     def fine(self, name: str) -> Float[Tensor, " object"]:
         """Uniform in [0, 1) with the 53 bits that a position needs."""
-        word = rng.bits(self.seed, f"galaxies/{name}", self.rows)[:, 0]
+        word = rng.bits(self.seed, f"{self.sky}/{name}", self.rows)[:, 0]
         return ((word >> 11) & ((1 << 53) - 1)).double() * 2.0**-53
 
 
