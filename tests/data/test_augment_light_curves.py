@@ -105,7 +105,7 @@ def test_no_amplitude_is_no_change(change):
 
 
 def test_a_dimmed_object_has_the_noise_that_it_would_have():
-    """A constant source of 200 with errors of sky 5 and photons 10: its scatter after dimming is what its errors say."""
+    """A source of 200 with errors of sky 5 and photons 10: its scatter after dimming is what its errors say."""
     n, steps = 400, 40
     sky2, photons2 = 25.0, 100.0
     error = torch.full((n, steps), (sky2 + photons2) ** 0.5)

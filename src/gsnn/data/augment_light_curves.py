@@ -64,8 +64,8 @@ class Dim(nn.Module):
     """Make an object fainter by 0 to ``magnitudes`` (uniform): flux down, photon noise down, the sky's noise as it was.
 
     With the flux times k, an error of variance sky^2 + source^2 becomes sky^2 + k source^2, and the difference to k^2
-    of what the flux already carries is added as Gaussian noise. Objects that would fall below ``detection`` (the largest
-    flux over its error) stay as they are, as a survey would not have kept them.
+    of what the flux already carries is added as Gaussian noise. Objects that would fall below ``detection`` (the
+    largest flux over its error) stay as they are, as a survey would not have kept them.
     """
 
     symmetry = "The same object farther away, or a fainter one of its kind, has the same answer."

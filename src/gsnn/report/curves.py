@@ -112,9 +112,8 @@ def small(curve: Curve) -> Markup:
         pieces.append(f'<path d="{bars}" style="stroke:{colour};opacity:.4"/><g style="fill:{colour}">{dots}</g>')
     pieces += _small_answers(curve, time, below)
     label = escape(f"light curve of {len(chosen)} observations" if not curve.joined else "series")
-    return Markup(
-        f'<svg class="curve" viewBox="0 0 {_WIDTH:g} {_HEIGHT:g}" role="img" aria-label="{label}">{"".join(pieces)}</svg>'
-    )
+    frame = f'class="curve" viewBox="0 0 {_WIDTH:g} {_HEIGHT:g}" role="img" aria-label="{label}"'
+    return Markup(f"<svg {frame}>{''.join(pieces)}</svg>")
 
 
 def _small_answers(curve: Curve, time: ndarray, height: float) -> list[str]:

@@ -86,7 +86,7 @@ def decay(days: Tensor) -> Tensor:
 
 @cache
 def _arnett() -> Float[Tensor, "tau time"]:
-    """dL/dt = (2 t / tau^2) (Q(t) - L), Arnett 1982 eq. 31, for a solar mass; exact for a heating constant in a step."""
+    """dL/dt = (2 t / tau^2) (Q(t) - L), Arnett 1982 eq. 31, for a solar mass; exact for constant heating in a step."""
     tau = torch.linspace(_SHORTEST, _LONGEST, _TAUS, dtype=torch.float64)
     time = torch.arange(0, _LAST + _STEP, _STEP, dtype=torch.float64)
     heat, light = decay(time), torch.zeros(_TAUS, dtype=torch.float64)
@@ -136,7 +136,7 @@ def flux_at_10pc(
 ) -> Float[Tensor, "object step wave"]:
     """Flux density in nJy at 10 pc, ``days`` after the explosion and at a wavelength of the rest frame.
 
-    pi B_nu(T) R^2 / d^2; below ``blue_limit`` less by the cube of the wavelength, and all of it more by what is so lost.
+    pi B_nu(T) R^2 / d^2; below ``blue_limit`` less by the cube of the wavelength, and elsewhere more by what is lost.
     """
     light = luminosity(e, days)
     temperature, radius2 = photosphere(e, days, light)

@@ -32,9 +32,9 @@ class Supernovae:
 
     ``fractions`` are the shares of Ia, Ibc and II. Redshifts follow the volumetric rate ((1 + z)^1.5 for Ia, Dilday et
     al. 2010; (1 + z)^3.6 for the others, Hopkins & Beacom 2006) times the comoving volume up to ``redshift``, and then
-    the survey: an object is kept if two epochs have S/N above ``detection``, so that a fainter type is nearer. The light
-    is that of ``gsnn.simulate.explosions``, dimmed by dust of the host (exponential A_V) and of the Galaxy, stretched in
-    time by 1 + z, and averaged over each band at its rest-frame wavelengths, which is the K-correction.
+    the survey: an object is kept if two epochs have S/N above ``detection``, so that a fainter type is nearer. The
+    light is that of ``gsnn.simulate.explosions``, dimmed by dust of the host (exponential A_V) and of the Galaxy,
+    stretched in time by 1 + z, and averaged over each band at its rest-frame wavelengths, which is the K-correction.
 
     A season has ``nights``; each band is visited about every ``cadence`` nights, and a share ``clear`` of nights is
     clear, in spells. ``depth`` is the 5 sigma limit of a visit (AB mag) in each band on a dark night; the Moon takes
