@@ -12,7 +12,7 @@ FILES = sorted((SOURCE / "gsnn").rglob("*.py"))
 # What each folder, or file, may import of gsnn. Folders that are not named may import whatever is not refused below.
 ALLOWED = {
     "models": {"models", "data.schema", "errors", "rng"},
-    "data": {"data", "errors", "rng", "config", "memory"},
+    "data": {"data", "errors", "rng", "config", "simulate.cosmology", "memory"},
     "simulate": {"simulate", "data", "errors", "rng", "config"},
     "objectives": {"objectives", "data", "evaluation", "errors", "rng", "config"},
     "training": {"training", "errors", "rng", "config", "memory", "scale.devices"},
