@@ -100,6 +100,15 @@ def _structured() -> np.ndarray:
     return out
 
 
+def _kepler(folder: Path) -> Path:
+    from curve_files import kepler
+
+    for quarter in (1, 2):
+        for star in (7, 8):
+            (folder / f"{star}-{quarter}.fits").write_bytes(kepler(quarter, star=f"KIC {star}"))
+    return folder
+
+
 def make(name: str, folder: Path) -> object:
     """A source of each kind that ``read`` takes."""
     path = folder / "file"
@@ -149,6 +158,13 @@ def make(name: str, folder: Path) -> object:
         for i in range(5):
             (folder / f"{i}.avro").write_bytes(packets.container(packets.ZTF, packets.ztf_record(i + 1, i)))
         return folder
+    if name == "kepler":
+        return _kepler(folder)
+    if name == "lists":
+        lists = {
+            part: pa.array([np.arange(1.0, i + 2).tolist() for i in range(N)]) for part in ("mjd", "mag", "magerr")
+        }
+        return pa.table({**TABLE, **lists})
     if name in ("png", "jpg", "tif", "gif"):
         return write_pictures(folder, name)
     if name == "pandas":
@@ -168,7 +184,7 @@ def make(name: str, folder: Path) -> object:
 SOURCES = [
     "csv", "csv.gz", "blanks", "fits-table", "fits-text-table", "fits-image", "fits-cube", "fits-compressed",
     "fits-folder", "galaxy10", "hdf5-groups", "parquet", "npz", "npz-compressed", "npy", "npy-structured", "png",
-    "jpg", "tif", "gif", "pandas", "astropy", "arrow", "dict", "array", "avro",
+    "jpg", "tif", "gif", "pandas", "astropy", "arrow", "dict", "array", "avro", "kepler", "lists",
 ]
 # fmt: on
 

@@ -6,7 +6,9 @@ its columns so that SQL takes them (letters, digits and ``_``; case is kept) and
 - ``id`` stands first: a column known to hold identifiers that tells the rows apart, else ``<file stem>-<row>``;
 - right ascension and declination in degrees become ``ra`` and ``dec`` (float64 positions);
 - numbers are scalars (int64, float32 or float64); words of few values are labels with sorted classes, others are text;
-- arrays [y, x], [band, y, x] or [y, x, channel] are images (uint8 or float32), other arrays spectra or fields.
+- arrays [y, x], [band, y, x] or [y, x, channel] are images (uint8 or float32), other arrays spectra or fields;
+- observations become light curves: two tables, one of objects and one of their observations; lists in the cells of a
+  table; products of Kepler, TESS and SNANA; Avro alert packets; archives of tables, one an object.
 
 ``kinds`` and ``units`` overrule this. What was decided, and what was left out, is told in ``notes``.
 """
@@ -24,8 +26,9 @@ from jaxtyping import Int64
 from ...errors import GsnnError
 from ..schema import Schema
 from ..source import Source
-from .detect import IMAGES, detect, find, sort_out
-from .raw import Raw, brief, concatenate, of_array, stems
+from .curves import Wanted, with_lists
+from .detect import ARCHIVES, IMAGES, detect, find, sort_out
+from .raw import Raw, brief, concatenate, of_array, stems, unsuffixed
 from .table import Table, infer
 
 __all__ = ["Files", "Table", "read"]
@@ -35,7 +38,9 @@ def read(
     source: Any,
     *,
     labels: Any = None,
+    observations: Any = None,
     on: str = "id",
+    light_curve: Mapping[str, Any] | None = None,
     hdu: int | str | None = None,
     key: str | None = None,
     columns: Sequence[str] | None = None,
@@ -50,7 +55,11 @@ def read(
     pandas, astropy or Arrow table, a dictionary of arrays [n, ...] or an array.
 
     ``labels`` is one more such table, whose columns are added to the objects whose ``on`` (or id) is that in its column
-    ``on``. ``hdu`` names a part of a FITS file, ``key`` a group or dataset of an HDF5 or npz file. ``columns`` keeps
+    ``on``. ``observations`` is a table with a row an observation, whose column ``on`` says of which object: they become
+    light curves. ``light_curve`` says which columns are their times, fluxes, errors and bands, where the names do not
+    (``curves.Wanted``); for text tables in a folder or archive it says that each is the light curve of an object.
+
+    ``hdu`` names a part of a FITS file, ``key`` a group or dataset of an HDF5 or npz file. ``columns`` keeps
     these columns alone. ``names`` are the names of columns without a header. ``kinds`` and ``units`` overrule what is
     inferred (``{"class": "label"}``). ``missing`` are numbers that mean "no value" (``[99, -9999]``). ``crop`` and
     ``size`` cut and resample images (pixels).
@@ -59,11 +68,19 @@ def read(
     """
     if isinstance(source, Table):
         return source
-    raw, done = _raw(source, hdu, key, names, crop, size)
+    wanted = None if light_curve is None else Wanted.of(light_curve)
+    raw, done = _raw(source, hdu, key, names, crop, size, wanted)
     if labels is not None:
         from .join import join
 
-        raw = join(raw, _raw(labels, None, None, None, None, None)[0], on, _keys(raw, kinds))
+        raw = join(raw, _raw(labels)[0], on, _keys(raw, kinds))
+    if observations is not None:
+        from .observations import with_observations
+
+        table = _raw(observations)[0]
+        raw = with_observations(raw, table, None if on == "id" else on, wanted or Wanted(), _keys(raw, kinds))
+    else:
+        raw = with_lists(raw, wanted)
     if done:
         crop = size = None
     try:
@@ -82,7 +99,9 @@ class Files:
         *,
         path: str | list[str],
         labels: str | None = None,
+        observations: str | None = None,
         on: str = "id",
+        light_curve: dict[str, Any] | None = None,
         hdu: int | str | None = None,
         key: str | None = None,
         columns: list[str] | None = None,
@@ -96,7 +115,9 @@ class Files:
         self._source = read(
             path,
             labels=labels,
+            observations=observations,
             on=on,
+            light_curve=light_curve,
             hdu=hdu,
             key=key,
             columns=columns,
@@ -119,7 +140,15 @@ class Files:
         return self._source.rows(indices, seed)
 
 
-def _raw(source: Any, hdu: Any, key: Any, names: Any, crop: Any, size: Any) -> tuple[Raw, bool]:
+def _raw(
+    source: Any,
+    hdu: Any = None,
+    key: Any = None,
+    names: Any = None,
+    crop: Any = None,
+    size: Any = None,
+    wanted: Wanted | None = None,
+) -> tuple[Raw, bool]:
     """The fields of any source, and whether its images are cut to size already."""
     if not isinstance(source, (str, os.PathLike, list, tuple)):
         from .memory import read_memory
@@ -140,7 +169,7 @@ def _raw(source: Any, hdu: Any, key: Any, names: Any, crop: Any, size: Any) -> t
         raise GsnnError(f"these files are of several formats ({', '.join(sorted(kinds))}); read them apart")
     kind = kinds.pop()
     try:
-        raw, done = _of_files(paths, root, kind, hdu, key, names, crop, size)
+        raw, done = _of_files(paths, root, kind, hdu, key, names, crop, size, wanted)
     except OSError as error:
         raise GsnnError(
             f"cannot open {error.filename or paths[0]}: {(error.strerror or str(error)).lower()}"
@@ -171,25 +200,67 @@ def _paths(source: Any) -> tuple[list[str], str | None, list[str]]:
 
 
 def _of_files(
-    paths: list[str], root: str | None, kind: str, hdu: Any, key: Any, names: Any, crop: Any, size: Any
+    paths: list[str],
+    root: str | None,
+    kind: str,
+    hdu: Any,
+    key: Any,
+    names: Any,
+    crop: Any,
+    size: Any,
+    wanted: Wanted | None,
 ) -> tuple[Raw, bool]:
     if kind == "picture":
         from .images import one_each
 
         return _image_files(paths, root, Raw("", len(paths), [one_each(paths, crop, size)], kind, files=paths)), True
+    short = stems(paths)
     if kind == "fits":
-        from . import fits
+        from . import fits, kepler, snana
 
+        if hdu is None and kepler.is_light_curve(paths[0]):
+            return kepler.read_light_curves(paths, wanted or Wanted()), False
+        if hdu is None and (heads := snana.heads(paths)):
+            return snana.read_snana(heads, stems(heads), wanted or Wanted()), False
         if len(paths) > 1 and _any_images(paths, hdu):
             return _image_files(paths, root, fits.images(paths, hdu, "", crop, size)), True
         if len(paths) == 1 and fits.holds_images(paths[0], hdu):
             return _image_files(paths, root, fits.images(paths, hdu, "", crop, size)), True
-    short = stems(paths)
     if kind == "avro":
         from .avro import read_avro
 
         return read_avro(paths, short), False
-    return concatenate([_one(path, stem, kind, hdu, key, names) for path, stem in zip(paths, short)]), False
+    if kind in ARCHIVES or (kind == "text" and wanted is not None and len(paths) > 1):
+        return _tables(paths, root, kind, names, wanted), False
+    raws = [_one(path, stem, kind, hdu, key, names) for path, stem in zip(paths, short)]
+    if len(raws) == 2:
+        from .observations import is_pair, with_observations
+
+        for first, second in (raws, raws[::-1]):
+            if is_pair(first, second):
+                return with_observations(first, second, None, wanted or Wanted(), _keys(first, None)), False
+    return concatenate(raws), False
+
+
+def _tables(paths: list[str], root: str | None, kind: str, names: Any, wanted: Wanted | None) -> Raw:
+    """One object a text table, of a folder or of an archive."""
+    from .archives import members
+    from .observations import of_tables
+    from .text import read_text
+
+    if kind in ARCHIVES and len(paths) > 1:
+        raise GsnnError("several archives cannot be read at once; name one of them")
+    files = members(paths[0], kind) if kind in ARCHIVES else [(path, None) for path in paths]
+    short = stems([name for name, _ in files])
+    tables: list[Raw | str] = []
+    for (name, content), stem in zip(files, short):
+        try:
+            tables.append(read_text(name, stem, names, content))
+        except GsnnError as error:
+            tables.append(str(error))
+    raw = of_tables(tables, unsuffixed(short), wanted or Wanted(), stems([root or paths[0]])[0])
+    raw.files = paths
+    return raw
 
 
 def _any_images(paths: list[str], hdu: Any) -> bool:

@@ -14,6 +14,21 @@ _ECSV = re.compile(r"[#%]+\s*-\s*\{(.*?)\}?\s*$")
 _PAIR = re.compile(r"(name|unit|description):\s*('[^']*'|\"[^\"]*\"|[^,}]*)")
 
 
+_FACT = re.compile(r"[#%]+\s*([A-Za-z]\w*)\s*=\s*([+-]?[\d.]+(?:[eE][+-]?\d+)?)\s*([A-Za-z]\S*)?\s*$")
+
+
+def facts(comments: Iterable[str]) -> dict[str, tuple[float, str]]:
+    """Numbers that hold for the whole table, with their units: ``# Distance = 3.36 Mpc``."""
+    out = {}
+    for line in comments:
+        if found := _FACT.match(line.strip()):
+            try:
+                out[found[1]] = (float(found[2]), found[3] or "")
+            except ValueError:  # 1.2.3
+                continue
+    return out
+
+
 def described(comments: Iterable[str], names: Iterable[str]) -> dict[str, dict[str, str]]:
     """``{name: {"unit": ..., "description": ...}}`` of the columns of which a comment says something."""
     known, out = set(names) - {""}, {}

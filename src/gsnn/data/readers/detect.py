@@ -17,6 +17,7 @@ KNOWN = (
     "FITS, HDF5, Parquet, NumPy .npy and .npz, CSV and other text tables, Avro alert packets, PNG, JPEG, TIFF and GIF"
 )
 IMAGES = ("png", "jpeg", "tiff", "gif")
+ARCHIVES = ("zip", "tar")
 _MAGIC = (
     (b"SIMPLE  =", "fits"),
     (b"\x89HDF\r\n\x1a\n", "hdf5"),
@@ -76,7 +77,8 @@ def unzipped(path: str, count: int | None = None) -> bytes:
 
 
 def detect(path: str) -> str:
-    """The format of a file: text, fits, hdf5, parquet, avro, npy, npz, png, jpeg, tiff or gif; else one sentence."""
+    """The format of a file: text, fits, hdf5, parquet, avro, npy, npz, zip, tar, png, jpeg, tiff or gif; else one
+    sentence."""
     start = head(path)
     for magic, name in _MAGIC:
         if start.startswith(magic):
@@ -84,7 +86,7 @@ def detect(path: str) -> str:
                 return _zip(path)
             return name
     if start[257:262] == b"ustar":
-        raise GsnnError(f"{path} is a tar archive; unpack it and read the files in it")
+        return "tar"
     for magic, sentence in _STRANGERS:
         if start.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(magic):
             raise GsnnError(f"{path} is {sentence}")
@@ -116,9 +118,7 @@ def _zip(path: str) -> str:
         ) from error
     if names and all(name.endswith(".npy") for name in names):
         return "npz"
-    raise GsnnError(
-        f"{path} is a zip archive of {', '.join(names[:3]) or 'nothing'}; unpack it and read the files in it"
-    )
+    return "zip"
 
 
 def find(source: str) -> tuple[list[str], str | None]:
@@ -163,13 +163,15 @@ def sort_out(paths: list[str], folder: str) -> tuple[list[str], str, list[str]]:
     formats: dict[str, list[str]] = defaultdict(list)
     other: list[str] = []
     for suffix, members in groups.items():
-        if suffix in (".md", ".rst", ".html", ".log", ".py", ".toml", ".yaml", ".yml", ".json") or _readme(members):
+        if suffix in (".md", ".rst", ".html", ".log", ".py", ".toml", ".yaml", ".yml", ".json") or all(
+            readme(os.path.basename(path)) for path in members
+        ):
             other += members
             continue
         tried = [_or_none(detect, path) for path in members[:: max(1, len(members) // 5)][:6]]
         found = Counter(name for name in tried if name).most_common(1)
         kind = "picture" if found and found[0][0] in IMAGES else found[0][0] if found else None
-        (formats[kind] if kind else other).extend(members)
+        (formats[kind] if kind and kind not in ARCHIVES else other).extend(members)
     if not formats:
         raise GsnnError(f"the folder {folder} holds no data that GSNN reads ({len(paths)} files); it reads {KNOWN}")
     if len(formats) > 1:
@@ -188,10 +190,9 @@ def sort_out(paths: list[str], folder: str) -> tuple[list[str], str, list[str]]:
     return sorted(chosen), kind, notes
 
 
-def _readme(paths: list[str]) -> bool:
-    return all(
-        os.path.basename(path).lower().startswith(("readme", "licen", "provenance", "checksum")) for path in paths
-    )
+def readme(name: str) -> bool:
+    """Whether a file is about data, by its name."""
+    return name.lower().lstrip("0_").startswith(("readme", "licen", "provenance", "checksum"))
 
 
 def _or_none(function: Callable[[str], str], path: str) -> str | None:

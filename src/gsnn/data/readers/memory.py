@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from ...errors import GsnnError
 from ..light_curves import ARROW
 from ..schema import Column, Schema
-from .raw import CURVES, TEXT, Field, Raw, of_array, stored
+from .raw import CURVES, LISTS, TEXT, Field, Raw, of_array, stored
 
 
 def read_memory(data: Any, names: Sequence[str] | None = None) -> Raw:
@@ -154,7 +154,7 @@ def _taker(column: pa.Array) -> Callable[..., pa.Array]:
 def arrow_field(
     column: pa.Field, take: Callable[..., pa.Array], metadata: Mapping[bytes, bytes] | None, widths: Iterable[pa.Array]
 ) -> Field | None:
-    """The field of an Arrow column; None for what no row can hold (records, unequal lists).
+    """The field of an Arrow column; None for what no row can hold (records, unequal lists of words).
 
     ``widths`` (asked for only where the type is a list) are the lengths that lists of the column have.
     """
@@ -169,7 +169,8 @@ def arrow_field(
     elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
         found = {width for part in widths for width in part.to_pylist()}
         if len(found) != 1 or not found - {None, 0}:
-            return None
+            numbers = pa.types.is_integer(kind.value_type) or pa.types.is_floating(kind.value_type)
+            return Field(column.name, LISTS, take) if numbers else None
         shape, kind = (found.pop(),), kind.value_type
     if (
         pa.types.is_temporal(kind)

@@ -21,6 +21,7 @@ SLICE = 1 << 16  # rows looked at in one go
 RESERVED = ("quarantine", "row", "checksum", "healpix")  # columns that batches and surveys add themselves
 TEXT = "str"
 CURVES = "light_curve"  # the dtype of a field of light curves, whose values are LightCurves
+LISTS = "lists"  # of numbers, of any length: they become parts of light curves or are left out
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class Raw:
     notes: list[str] = field(default_factory=list)
     ids: Callable[[Int64[np.ndarray, " n"]], list[str]] | None = None  # ids made by the reader, if not stem-row
     files: list[str] = field(default_factory=list)
+    facts: dict[str, tuple[float, str]] = field(default_factory=dict)  # numbers of the whole file, with their units
 
     def made_ids(self, indices: Int64[np.ndarray, " n"]) -> list[str]:
         return self.ids(indices) if self.ids else [f"{self.stem}-{i}" for i in indices]
@@ -109,8 +111,8 @@ def stored(dtype: np.dtype | str) -> str:
 
 
 def arrow_type(dtype: str, shape: tuple[int, ...] = ()) -> pa.DataType:
-    if dtype == CURVES:
-        return ARROW
+    if dtype in (CURVES, LISTS):
+        return ARROW if dtype == CURVES else pa.list_(pa.float64())
     value = pa.string() if dtype == TEXT else pa.from_numpy_dtype(dtype)
     return pa.list_(value, int(np.prod(shape))) if shape else value
 
@@ -120,7 +122,7 @@ def to_arrow(values: Any, dtype: str, shape: tuple[int, ...] = ()) -> pa.Array:
     kind = arrow_type(dtype, shape)
     if isinstance(values, pa.ChunkedArray):
         values = values.combine_chunks()
-    if dtype == CURVES:
+    if dtype in (CURVES, LISTS):
         return values.to_arrow() if isinstance(values, LightCurves) else values.cast(kind)
     if isinstance(values, pa.Array):
         if shape and values.type != kind:
@@ -206,6 +208,14 @@ def stems(paths: Iterable[str]) -> list[str]:
         if len(set(names)) == len(names):
             return names
     return ["/".join(p) for p in parts]
+
+
+def unsuffixed(names: list[str]) -> list[str]:
+    """The names without an ending from ``_`` on that all of them share: ``NGC2403_rotmod`` is NGC2403."""
+    ends = {name.rsplit("_", 1)[-1] if "_" in name else "" for name in names}
+    if len(names) < 2 or len(ends) > 1 or "" in ends:
+        return names
+    return [name.rsplit("_", 1)[0] for name in names]
 
 
 def concatenate(raws: list[Raw]) -> Raw:

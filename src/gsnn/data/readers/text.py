@@ -20,40 +20,21 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from ...errors import GsnnError
-from .comments import described
+from .comments import described, facts
 from .detect import MAX_TEXT, unzipped
-from .raw import TEXT, Field, Raw
+from .raw import Raw
+from .words import MISSING, NUMBER, typed
 
 COMMENT = ("#", "%")
 SAMPLE = 200  # lines that decide the layout
 MOST_COLUMNS = 20_000
 BLANK = "\x1f"  # stands for runs of blanks once they are normalised
 COMMA = r"([+-]?(?:\d+|\d{1,3}(?:\.\d{3})+)),(\d+(?:[eE][+-]?\d+)?)"  # 19,25 and 1.234,5
-NUMBER = r"^[+-]?(\d+\.?\d*([eEdD][+-]?\d+)?|\.\d+([eEdD][+-]?\d+)?|(?i:inf|infinity))$"
-MISSING = [
-    "",
-    "nan",
-    "NaN",
-    "NAN",
-    "-nan",
-    "na",
-    "NA",
-    "N/A",
-    "n/a",
-    "null",
-    "NULL",
-    "None",
-    "none",
-    "--",
-    "-",
-    "...",
-    "\\N",
-]
 
 
-def read_text(path: str, stem: str, names: Sequence[str] | None = None) -> Raw:
-    """A text table as fields; one sentence where there is no table in it."""
-    text, notes = _decoded(path)
+def read_text(path: str, stem: str, names: Sequence[str] | None = None, content: bytes | None = None) -> Raw:
+    """A text table as fields; one sentence where there is no table in it. ``content`` are its bytes, if at hand."""
+    text, notes = _decoded(path, content)
     comments, body = _split_comments(text)
     lines = _lines(body)
     if not lines:
@@ -63,13 +44,13 @@ def read_text(path: str, stem: str, names: Sequence[str] | None = None) -> Raw:
     sample = [cells for cells in (_cells(line, separator) for line in lines[1:]) if len(cells) == width]
     if comma:
         first, sample = _pointed(first), [_pointed(cells) for cells in sample]
-    header = first if _is_header(first, sample) else None
+    header, units = first if _is_header(first, sample) else None, []
     if header is not None:
         body = body[body.index(lines[0]) + len(lines[0]) :]
         if not body.strip():
             raise GsnnError(f"{path} has a header and no rows")
     else:
-        header = _commented_header(comments, separator, width)
+        header, units = _commented_header(comments, separator, width)
     found = _titles(header, width, notes)
     if names is not None:
         if len(names) != width:
@@ -77,7 +58,7 @@ def read_text(path: str, stem: str, names: Sequence[str] | None = None) -> Raw:
         found = list(names)
     table, wrong = _parsed(body, separator, width, path)
     bad = _told(wrong, text, lines[0] if first is header else None, width)
-    about = described(comments, found)
+    about = {name: {"unit": unit} for name, unit in zip(found, units)} | described(comments, found)
     fields = []
     for name, column in zip(found, table.columns):
         if not name and column.null_count + pc.sum(pc.equal(column, "")).as_py() == len(column):
@@ -85,21 +66,22 @@ def read_text(path: str, stem: str, names: Sequence[str] | None = None) -> Raw:
         if not name:
             notes.append(f"the header names no column {len(fields) + 1}; it is called col{len(fields) + 1}")
         column = column.combine_chunks()
-        fields.append(replace(_typed(name, _points(column) if comma else column, bad), **about.get(name, {})))
+        fields.append(replace(typed(name, _points(column) if comma else column, bad), **about.get(name, {})))
     if comma:
         notes.append("numbers have a decimal comma")
     if bad:
         notes.append(f"{len(bad)} of {table.num_rows} rows cannot be used; the first: {bad[min(bad)]}")
-    return Raw(stem, table.num_rows, fields, "text", bad, notes, files=[path])
+    return Raw(stem, table.num_rows, fields, "text", bad, notes, files=[path], facts=facts(comments))
 
 
-def _decoded(path: str) -> tuple[str, list[str]]:
-    with open(path, "rb") as file:
-        raw = file.read(MAX_TEXT)
+def _decoded(path: str, raw: bytes | None) -> tuple[str, list[str]]:
+    if raw is None:
+        with open(path, "rb") as file:
+            raw = file.read(MAX_TEXT)
+        if raw[:2] == b"\x1f\x8b":
+            raw = unzipped(path)
     if len(raw) == MAX_TEXT:
         raise GsnnError(f"{path} holds more than {MAX_TEXT >> 30} GiB of text; convert it to Parquet or HDF5 first")
-    if raw[:2] == b"\x1f\x8b":
-        raw = unzipped(path)
     notes = []
     if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
         text = raw.decode("utf-16", "replace")
@@ -241,8 +223,10 @@ def _is_header(first: list[str], sample: list[list[str]]) -> bool:
     )
 
 
-def _commented_header(comments: list[str], separator: str, width: int) -> list[str] | None:
-    """Names in a comment line, the last one that has as many words as the table has columns."""
+def _commented_header(comments: list[str], separator: str, width: int) -> tuple[list[str] | None, list[str]]:
+    """Names in a comment line, the last one that has as many words as the table has columns; and their units, if
+    that line repeats its words and one above it names the columns."""
+    found: list[list[str]] = []
     for line in reversed(comments):
         text = line.strip().lstrip("#%").strip()
         for split in (separator, ";", ",", "\t", "|", r"\s{2,}", r"\]\s*\[", BLANK):
@@ -252,8 +236,11 @@ def _commented_header(comments: list[str], separator: str, width: int) -> list[s
                 cells = _cells(text.rstrip(split), split)
             cells = [cell.strip(" []") for cell in cells]
             if len(cells) == width and sum(_is_number(cell) for cell in cells) * 2 <= width and all(cells):
-                return cells
-    return None
+                found.append(cells)
+                break
+        if found and len(set(found[-1])) == width:
+            return found[-1], found[0] if len(found) == 2 else []
+    return found[0] if found else None, []
 
 
 def _titles(header: list[str] | None, width: int, notes: list[str]) -> list[str]:
@@ -330,50 +317,3 @@ def _told(wrong: dict[int, int], text: str, header: str | None, width: int) -> d
         f"the table has {width}"
         for row, count in wrong.items()
     }
-
-
-def _typed(name: str, column: pa.Array, bad: dict[int, str]) -> Field:
-    """A column of words as whole numbers, as floats, or as words."""
-    column = pc.utf8_trim_whitespace(column)
-    column = pc.if_else(pc.is_in(column, pa.array(MISSING)), pa.scalar(None, pa.string()), column)
-    known = len(column) - column.null_count
-    if known == 0:
-        return _field(name, pa.nulls(len(column), pa.float64()), "float64")
-    values, dtype = _numbers(column), "float64"
-    if values is None:
-        is_number = pc.fill_null(pc.match_substring_regex(column, NUMBER), False)
-        strange = pc.and_(pc.invert(is_number), pc.is_valid(column))
-        count = pc.sum(strange).as_py()
-        if count > max(known // 50, int(known >= 10)):
-            return _field(name, column, TEXT)
-        for i in np.flatnonzero(strange.to_numpy(zero_copy_only=False)):
-            bad.setdefault(int(i), f"{name or 'a column'}: {column[int(i)].as_py()[:40]!r} is no number")
-        values = _numbers(pc.if_else(strange, pa.scalar(None, pa.string()), column))
-        if values is None:
-            return _field(name, column, TEXT)
-    if pa.types.is_string(values.type):
-        dtype = TEXT
-    elif pa.types.is_integer(values.type):
-        dtype = "int64"
-    return _field(name, values, dtype)
-
-
-def _field(name: str, values: pa.Array, dtype: str) -> Field:
-    return Field(name, dtype, lambda indices, _: values.take(pa.array(indices)))
-
-
-def _numbers(column: pa.Array) -> pa.Array | None:
-    """Words as numbers, if they all are; whole numbers beyond 64 bits stay words (they are names)."""
-    for kind in (pa.int64(), pa.float64()):
-        try:
-            values = column.cast(kind)
-        except pa.ArrowInvalid:
-            continue
-        if kind == pa.float64() and pc.all(pc.match_substring_regex(column, r"^\d+$")).as_py():
-            return column
-        return values
-    fortran = pc.replace_substring_regex(column, r"^\+?(-?[\d.]+)[dD]([+-]?\d+)$", r"\1e\2")
-    try:
-        return pc.replace_substring_regex(fortran, r"^\+", "").cast(pa.float64())
-    except pa.ArrowInvalid:
-        return None
