@@ -21,6 +21,7 @@ PARTS: dict[str, dict[str, str]] = {
     "source": {
         "galaxies": "gsnn.simulate.galaxies:Galaxies",
         "supernovae": "gsnn.simulate.supernovae:Supernovae",
+        "binaries": "gsnn.simulate.binaries:BinaryMergers",
         "files": "gsnn.data.readers:Files",
     },
     "transform": {

@@ -40,3 +40,15 @@ def kpc_per_arcsec(z: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 def distance_modulus(z: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """5 log10 of the luminosity distance in units of 10 pc, in magnitudes."""
     return 5 * torch.log10(comoving_distance_mpc(z) * (1 + z)) + 25
+
+
+def redshift_at(luminosity_mpc: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """The redshift at a luminosity distance in Mpc, the inverse of the table; NaN beyond redshift 3."""
+    table = _comoving_table()
+    z = torch.linspace(0, _Z_MAX, len(table), dtype=torch.float64)
+    known = table * (1 + z)
+    distance = luminosity_mpc.double()
+    high = torch.searchsorted(known, distance.contiguous()).clamp(1, len(known) - 1)
+    share = (distance - known[high - 1]) / (known[high] - known[high - 1])
+    found = torch.lerp(z[high - 1], z[high], share)
+    return torch.where(distance <= known[-1], found, torch.nan).to(luminosity_mpc.dtype)

@@ -14,7 +14,6 @@ from dataclasses import dataclass, fields
 import torch
 from jaxtyping import Complex128, Float64
 from torch import Tensor
-from torch.func import jvp
 
 from . import phenom
 from .post_newtonian import amplitude_series, phase_series
@@ -87,9 +86,19 @@ class Binaries:
 
 def _value_and_slope(curve: Callable[[Tensor], Tensor], at: Value) -> tuple[Value, Value]:
     """Of each object's curve at its own place."""
-    at = at[:, None]
-    value, slope = jvp(curve, (at,), (torch.ones_like(at),))
-    return value[:, 0], slope[:, 0]
+    with torch.enable_grad():  # forward differentiation costs thirty times as much
+        at = at.detach()[:, None].requires_grad_()
+        value = curve(at)
+        (slope,) = torch.autograd.grad(value.sum(), at)
+    return value.detach()[:, 0], slope[:, 0]
+
+
+def _polynomial(x: Curve, terms: list[Value]) -> Curve:
+    """``terms[0] + terms[1] x + ...`` by Horner's rule."""
+    out = terms[-1][:, None].expand_as(x)
+    for term in terms[-2::-1]:
+        out = out * x + term[:, None]
+    return out
 
 
 @dataclass(frozen=True)
@@ -114,15 +123,15 @@ class IMRPhenomD:
     # ------------------------------------------------------------------ phase
 
     def inspiral_phase(self, x: Curve) -> Curve:
-        """K16 eq. 28: TaylorF2 and four pseudo terms."""
+        """K16 eq. 28: TaylorF2 and four pseudo terms, as one polynomial in v = (pi M f)^(1/3)."""
         plain, logs = self.phases
-        v = (math.pi * x) ** (1 / 3)
-        powers = torch.stack([v ** (k - 5) for k in range(8)], -1)
-        series = (powers * (plain[:, None] + logs[:, None] * torch.log(v)[..., None])).sum(-1)
-        f, eta = self.fit, self.binaries.eta[:, None]
-        pseudo = f.sigma1[:, None] * x + 3 / 4 * f.sigma2[:, None] * x ** (4 / 3)
-        pseudo = pseudo + 3 / 5 * f.sigma3[:, None] * x ** (5 / 3) + f.sigma4[:, None] * x**2 / 2
-        return (3 / 128 * series + pseudo) / eta - math.pi / 4
+        v, f = (math.pi * x) ** (1 / 3), self.fit
+        pseudo = [f.sigma1, 3 / 4 * f.sigma2, 3 / 5 * f.sigma3, f.sigma4 / 2]
+        terms = [3 / 128 * plain[:, k] for k in range(8)]
+        terms += [one / math.pi ** (k / 3) for k, one in enumerate(pseudo, 3)]
+        series = _polynomial(v, terms) / v**5
+        turning = 3 / 128 * torch.log(v) * (logs[:, 5, None] + logs[:, 6, None] * v)
+        return (series + turning) / self.binaries.eta[:, None] - math.pi / 4
 
     def bridge_phase(self, x: Curve) -> Curve:
         """K16 eq. 16, up to a straight line."""
@@ -150,10 +159,10 @@ class IMRPhenomD:
 
     def inspiral_amplitude(self, x: Curve) -> Curve:
         """K16 eq. 29: the post-Newtonian series and three pseudo terms."""
-        v, f = (math.pi * x) ** (1 / 3), self.fit
-        series = sum(self.amplitudes[:, None, k] * v**k for k in range(7))
-        later = f.rho1[:, None] * x ** (7 / 3) + f.rho2[:, None] * x ** (8 / 3) + f.rho3[:, None] * x**3
-        return series + later
+        pseudo = [self.fit.rho1, self.fit.rho2, self.fit.rho3]
+        terms = [self.amplitudes[:, k] for k in range(7)]
+        terms += [one / math.pi ** (k / 3) for k, one in enumerate(pseudo, 7)]
+        return _polynomial((math.pi * x) ** (1 / 3), terms)
 
     def ringdown_amplitude(self, x: Curve) -> Curve:
         """K16 eq. 19: a Lorentzian with an exponential fall."""
@@ -179,7 +188,7 @@ class IMRPhenomD:
         slopes = power * at[:, [0, 2], None] ** (power - 1).clamp(min=0) / high[:, None, None]
         given = torch.stack([ends[0][0], self.fit.v2, ends[1][0], ends[0][1], ends[1][1]], -1)
         found = torch.linalg.solve(torch.cat([values, slopes], 1), given)
-        return lambda x: sum(found[:, None, k] * (x / high[:, None]) ** k for k in range(5))
+        return lambda x: _polynomial(x / high[:, None], [found[:, k] for k in range(5)])
 
     def amplitude(self, x: Curve) -> Curve:
         """The three regions, joined at M f = 0.014 and at the peak."""
