@@ -65,6 +65,11 @@ PARTS: dict[str, dict[str, str]] = {
         "regress": "gsnn.objectives.regress:Regress",
         "next-patch": "gsnn.objectives.next_patch:NextPatch",
         "masked-patch": "gsnn.objectives.masked_patch:MaskedPatch",
+        "classify-early": "gsnn.objectives.classify_early:ClassifyEarly",
+        "next-value": "gsnn.objectives.next_value:NextValue",
+        "masked-value": "gsnn.objectives.masked_value:MaskedValue",
+        "denoise": "gsnn.objectives.denoise:Denoise",
+        "inpaint": "gsnn.objectives.inpaint:Inpaint",
     },
     "baseline": {
         "prior": "gsnn.baselines.prior:Prior",

@@ -154,11 +154,79 @@ def test_grad_cam_of_a_table_is_refused():
         build("grad-cam", "explainer")(model, batch(inputs))
 
 
+class Dip(nn.Module):
+    """Sees steps 5 to 8 of the first sequence only."""
+
+    def __init__(self, inputs):
+        super().__init__()
+        self.inputs, self.weight = inputs, nn.Parameter(torch.ones(4))
+
+    def forward(self, **columns):
+        name = self.inputs.tensors[0]
+        seen = columns["lc.flux"] if name == "lc.time" else columns[name].flatten(1)
+        return (seen[:, 5:9] * self.weight).sum(1, keepdim=True)
+
+
+LC = Column("lc", "light_curve", bands=("g", "r"))
+LINES = {"light curve": [LC, *TABLE], "series": [Column("flux", "series", shape=(32,))],
+         "strain": [Column("strain", "strain", shape=(1, 32))]}  # fmt: skip
+
+
+def lines(columns):
+    inputs = Schema.of(columns)
+    given = batch(Schema.of([c for c in columns if c.kind != "light_curve"]))
+    if LC in columns:
+        time = torch.arange(32.0).expand(4, -1)
+        curve = {"time": time, "flux": 10 + time.cos(), "flux_error": time + 1, "band": time.long() % 2}
+        given |= {f"lc.{part}": values for part, values in curve.items()}
+        given["lc.valid"] = time < torch.tensor([[32], [20], [12], [31]])
+    return inputs, given
+
+
+class Curves(Stand):
+    """Light curves are in network units as they are."""
+
+    def transform(self, batch):
+        return batch
+
+
 @pytest.mark.parametrize("name", TABULAR)
-def test_what_is_neither_image_nor_table_is_refused(name):
-    inputs = Schema.of([Column("spectrum", "spectrum", shape=(9,))])
+@pytest.mark.parametrize("columns", LINES.values(), ids=LINES)
+class TestSequences:
+    def test_it_finds_the_planted_dip(self, name, columns):
+        inputs, given = lines(columns)
+        maps = build({"name": name, **({"window": 2} if name == "occlusion" else {})}, "explainer")(
+            Curves(Dip(inputs), inputs, target=REDSHIFT), given
+        )
+        assert maps.shape == (4, 32)
+        valid = given.get("lc.valid", torch.ones(4, 32, dtype=torch.bool))
+        assert torch.equal(maps.isnan(), ~valid)
+        size = maps.nan_to_num(0).abs()
+        assert (size[:, 5:9] > 0).all()
+        assert size[:, 4:10].sum() > 0.99 * size.sum()
+
+    def test_it_explains_networks_of_sequences_and_passes_its_check(self, name, columns):
+        inputs, given = lines(columns)
+        torch.manual_seed(0)
+        net = build({"name": "rnn", "width": 8, "layers": 1, "pool": "last"}, "model", inputs, 3)
+        model = Curves(net, inputs)
+        maps = build(name, "explainer")(model, given)
+        assert maps[0].isfinite().all()
+        assert maps[0].abs().max() > 0
+        assert randomisation_check(build(name, "explainer"), model, given).by_object.shape == (4,)
+
+
+def test_padding_does_not_make_two_maps_alike():
+    a, b = torch.tensor([1.0, 2, 3, 4]), torch.tensor([1.0, 4, 2, 3])
+    far = torch.full((400,), torch.nan)
+    assert rank_correlation(torch.cat([a, far]), torch.cat([b, far])) == pytest.approx(rank_correlation(a, b))
+
+
+@pytest.mark.parametrize("name", TABULAR)
+def test_what_is_neither_image_nor_sequence_nor_table_is_refused(name):
+    inputs = Schema.of([Column("field", "field", shape=(9, 9))])
     model = Stand(build("mlp", "model", inputs, 3), inputs)
-    with pytest.raises(GsnnError, match=f"{name}.*spectrum"):
+    with pytest.raises(GsnnError, match=f"{name}.*field"):
         build(name, "explainer")(model, batch(inputs))
 
 

@@ -28,6 +28,7 @@ Kind = Literal[
     "id",
 ]
 DENSE = ("image", "spectrum", "series", "strain", "field")  # kinds stored as one fixed-size array an object
+SEQUENCES = ("light_curve", "series", "strain", "spectrum")  # kinds with steps along time or wavelength
 CURVE = ("time", "flux", "flux_error", "band", "valid")  # the tensors of a light curve in a batch
 
 

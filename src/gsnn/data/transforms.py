@@ -239,6 +239,8 @@ class Transforms(nn.Module):
         for name in self.dense:
             values = _banded(batch[name].float(), self.inputs[name])
             out[name] = torch.nan_to_num(self.parts[name](values), 0, 0, 0).view(batch[name].shape)
+            if self.inputs[name].kind == "series":  # gaps, for objectives that ask what stands in them
+                out[f"{name}.known"] = torch.isfinite(batch[name])
         for name in self.curves:
             parts = self.parts[name]({part: batch[f"{name}.{part}"] for part in CURVE})
             out.update({f"{name}.{part}": values for part, values in parts.items()})

@@ -73,11 +73,12 @@ def randomisation_check(
 
 
 def rank_correlation(a: Float[Tensor, "*place"], b: Float[Tensor, "*place"]) -> float:
-    """Spearman's correlation of |a| and |b|; NaN where one of them is flat."""
+    """Spearman's correlation of |a| and |b| where both are defined; NaN where one of them is flat."""
     from scipy.stats import rankdata
 
-    ranks = [rankdata(x.detach().abs().flatten().cpu().numpy()) for x in (a, b)]
-    if any(np.ptp(r) == 0 for r in ranks):
+    sizes = np.stack([x.detach().abs().flatten().cpu().numpy() for x in (a, b)])
+    ranks = [rankdata(x) for x in sizes[:, np.isfinite(sizes).all(0)]]
+    if any(len(r) < 2 or np.ptp(r) == 0 for r in ranks):
         return float("nan")
     return float(np.corrcoef(*ranks)[0, 1])
 

@@ -13,11 +13,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from ..data.schema import Column, Schema
+from ..data.schema import SEQUENCES, Column, Schema
 from ..errors import GsnnError
 from .layers import Activation, activation, at_least, flatten, head, readable
 
-SEQUENCES = ("light_curve", "series", "strain", "spectrum")
 Pooling = Literal["last", "mean", "max", "attention"]
 SHORT = 0.01  # gaps of this part of a typical span, and shorter ones, are told apart linearly, longer ones by the log
 
@@ -166,7 +165,8 @@ class Sequences(nn.Module):
                     f"and {column.name!r} has {column.shape}"
                 )
         at_least(1, width=width, outputs=outputs)
-        self.network, self.width, self.clock, self.causal, self.stride = network, width, clock, causal, stride
+        self.network, self.width, self.pool = network, width, pool
+        self.clock, self.causal, self.stride = clock, causal, stride
         names = [c.name for c in self.sequences]
         self.encoders = nn.ModuleDict(
             {str(i): encoder(len(feature_names(c, clock))) for i, c in enumerate(self.sequences)}
@@ -182,6 +182,10 @@ class Sequences(nn.Module):
         if column.kind == "light_curve":
             return observations(column, columns, self.clock)
         return samples(column, columns)
+
+    def names(self, column: Column) -> list[str]:
+        """What stands in a step of :meth:`steps`, in order."""
+        return feature_names(column, self.clock)
 
     def encode(
         self, index: int, columns: dict[str, Tensor]
@@ -199,7 +203,7 @@ class Sequences(nn.Module):
 
     def hidden(self, **columns: Tensor) -> Float[Tensor, "object step width"]:
         """The state at every step of the one sequence, joined by the scalars."""
-        return self._join_steps(self.encode(self._only(), columns)[0], columns)
+        return self._join_steps(self.encode(self.only(), columns)[0], columns)
 
     def running(self, **columns: Tensor) -> Float[Tensor, "object step width"]:
         """Of a causal network: at every step, what :meth:`features` would be if the sequence ended there."""
@@ -208,10 +212,11 @@ class Sequences(nn.Module):
                 f"the network {self.network!r} sees every step at once, so it has no answer on the way; "
                 "choose a causal one (rnn, wavenet, or time-transformer with causal = true)"
             )
-        index = self._only()
+        index = self.only()
         return self._join_steps(self.pools[str(index)].running(*self.encode(index, columns)), columns)
 
-    def _only(self) -> int:
+    def only(self) -> int:
+        """The place of the one sequence that has a state at every step; GsnnError where there is none."""
         if len(self.sequences) > 1:
             names = " and ".join(repr(c.name) for c in self.sequences)
             raise GsnnError(f"an answer at every step needs one sequence, and [data] inputs holds {names}; leave one")
@@ -230,5 +235,9 @@ class Sequences(nn.Module):
         scalars = flatten(columns, self.scalars).to(states.dtype)
         return self.join(torch.cat([states, scalars[:, None].expand(-1, states.shape[1], -1)], 2))
 
+    def read(self, states: Float[Tensor, "object *step feature"]) -> Float[Tensor, "object *step output"]:
+        """The head's answer at each state."""
+        return head(self.head, self.dropout(states))
+
     def forward(self, **columns: Tensor) -> Float[Tensor, "object output"]:
-        return head(self.head, self.dropout(self.features(**columns)))
+        return self.read(self.features(**columns))

@@ -1,25 +1,24 @@
-"""What learning from patches without targets shares: a network of tokens, what a patch should be, and the probe."""
+"""What learning from patches without targets shares: a network of tokens, and what a patch should be."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..data.schema import Schema
 from ..errors import ConfigError
-from .base import Batch, MakeNetwork, Objective, Prediction
-from .probe import Probe, read
+from .base import Batch, MakeNetwork
+from .surrogate import Surrogate
 
 Loss = Literal["huber", "l2"]
 Normalise = Literal["patch", "transform"]
 
 
-class Patches(Objective):
+class Patches(Surrogate):
     """The network's head says what is in a patch, token by token; a linear probe of its features answers the study.
 
     A patch is told in the units of the fitted transform (asinh of flux for images), or with ``normalise = "patch"``
@@ -28,7 +27,6 @@ class Patches(Objective):
     a mean over the values of a patch, summed over patches.
     """
 
-    target_kind = "any"
     causal: bool
 
     def __init__(
@@ -52,12 +50,6 @@ class Patches(Objective):
             raise ConfigError(f"{name} needs at least 2 tokens, and an object is one: lower patch", ("model", "patch"))
         super().__init__(inputs, targets, make, sketch.token_size)
         self.loss, self.normalise = loss, normalise
-        self.probes = nn.ModuleList(Probe(column, self.network.head.in_features) for column in targets.columns)
-
-    def fit(self, train) -> None:
-        columns = train.columns(list(self.targets))
-        for probe in self.probes:
-            probe.known(columns[probe.column.name])
 
     def decode(self, tokens: Float[Tensor, "object token width"]) -> Float[Tensor, "object token value"]:
         return self.network.read(tokens)
@@ -88,19 +80,3 @@ class Patches(Objective):
         else:
             each = (out - truth).square()
         return {self.loss: (((each * share).sum(-1) * counts).sum(), counts.sum())}
-
-    # ------------------------------------------------------------------ the study's question
-
-    def read(self, features: Float[Tensor, "object feature"]) -> Float[Tensor, "object output"]:
-        return read(self.probes, features)
-
-    def answer(self, **columns: Tensor) -> Float[Tensor, "object output"]:
-        return self.read(self.network.features(**columns))
-
-    def finish(self, features: Float[Tensor, "object feature"], targets: dict[str, np.ndarray]) -> None:
-        for probe in self.probes:
-            probe.fit(features, targets[probe.column.name])
-
-    def predict(self, out: Tensor, batch: Batch) -> Prediction:
-        parts = out.split([probe.outputs for probe in self.probes], 1)
-        return {probe.column.name: probe.predict(part) for probe, part in zip(self.probes, parts)}

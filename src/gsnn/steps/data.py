@@ -35,10 +35,11 @@ class Ground:
     targets: Schema
     covariates: tuple[str, ...]
     left_out: Mapping[str, int] = field(default_factory=dict)  # objects by the reason
+    beside: tuple[str, ...] = ()  # columns that the objective learns from and that are neither inputs nor targets
 
     @property
     def names(self) -> list[str]:
-        return [*self.inputs, *self.targets]
+        return [*self.inputs, *self.targets, *self.beside]
 
     @property
     def train(self) -> View:
@@ -144,13 +145,16 @@ def ground(study: Study, survey: Survey) -> Ground:
         _known(schema, name, "evaluate", "by")
     if study.data.split.column:
         _known(schema, study.data.split.column, "data", "split", "column")
+    beside = tuple(filter(None, [study.objective.get("truth")]))
+    for name in beside:
+        _known(schema, name, "objective", "truth")
     survey, rows, left_out = taking_part(study, survey)
     with placed("data", "split"):
         divided = split(survey, study.data.split, rows)
     inputs, targets = survey.schema.select(study.data.inputs), survey.schema.select(study.targets)
     return Ground(
         survey, divided, inputs, targets, covariates_present(study, survey),
-        {**left_out, "at a border of the split": divided.dropped},
+        {**left_out, "at a border of the split": divided.dropped}, beside,
     )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ..config import build, normalise
+from ..data.schema import SEQUENCES
 from ..data.survey import View
 from ..errors import GsnnError
 from ..evaluation.distributions import Categorical, Distribution
@@ -71,6 +72,7 @@ def explain(
     study: Study, one: Ground, trained: Trained, view: View, folder: Path, seed: int, progress: Progress
 ) -> dict[str, Any]:
     """Attribution maps of the objects in ``view`` by each method, each with the randomised-network check."""
+    from ..explain.attribution import explained
     from ..explain.sanity import randomisation_check
 
     verdicts: dict[str, Any] = {}
@@ -94,6 +96,8 @@ def explain(
         arrays: dict[str, Any] = {"ids": ids}
         if maps.ndim == 3:
             arrays |= {"maps": maps} | ({"images": images} if images is not None else {})
+        elif explained(model, getattr(explainer, "scalars", False), name)[0].kind in SEQUENCES:
+            arrays |= {"steps": maps}
         else:
             scalars = [c.name for c in one.inputs.columns if c.kind == "scalar"]
             arrays |= {"values": maps, "columns": np.array(scalars)}
