@@ -229,6 +229,22 @@ def test_new_writes_every_built_in_study(gsnn, name):
     assert "mine.toml exists already" in err
 
 
+def test_light_curves_from_the_command_line(gsnn, tmp_path):
+    (tmp_path / "heads.csv").write_text("name,kind\n" + "".join(f"s{i},a\n" for i in range(6)))
+    rows = "".join(f"s{i},{t},{'gr'[t % 2]},{i + t},0.5\n" for i in range(6) for t in range(3))
+    (tmp_path / "points.csv").write_text("name,when,flt,flux,err\n" + rows)
+    given = ("--observations", "points.csv", "--on", "name", "--light-curve", "time=when", "--light-curve", "bands=r,g")
+    for more in ((), ("--nproc", "1")):
+        out = f"curves{len(more)}.survey"
+        assert gsnn("ingest", "heads.csv", *given, *more, "--out", out)[0] == 0
+        status, said, _ = gsnn("survey", out, "--page", f"{out}.html")
+        assert status == 0
+        assert "light_curve r,g" in said
+        assert "3 to 3 observations, median 3; r 33%, g 67%" in said
+        assert (tmp_path / f"{out}.html").read_text().count('class="curve"') == 6
+    assert gsnn("ingest", "heads.csv", "--observations", "points.csv", "--light-curve", "tim=x", "--out", "n")[0] != 0
+
+
 def test_ingest_appends_and_joins(gsnn, table_csv, tmp_path):
     import pandas
 

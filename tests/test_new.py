@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas
 import pytest
-from tiny import TABLE, pictures, table
+from tiny import TABLE, curve_rows, pictures, table
 
 from gsnn.check import check_study
 from gsnn.data.survey import Survey
@@ -69,6 +69,16 @@ def test_a_study_of_a_file_is_inferred_and_works(table_csv, target, objective, b
     assert study.evaluate.control
     for section, heading in HEADINGS.items():
         assert f"# {heading}\n[{section}]" in text
+    assert check_study(study.set("model.width=8"))
+
+
+def test_a_study_of_a_survey_of_light_curves_is_inferred_and_works(tmp_path):
+    survey = Survey.create(tmp_path / "curves", curve_rows(60))
+    text = infer_study(survey.path, "kind")
+    study = Study.from_dict(tomllib.loads(text))
+    assert study.data.inputs == ("lc",)
+    assert study.model["name"] == "rnn"
+    assert "boosting" in study.evaluate.baselines
     assert check_study(study.set("model.width=8"))
 
 

@@ -35,6 +35,7 @@ _BOOKS = (
     "field",
     "fiber",
     "tile",
+    "quality",
 )  # of observing, not of objects
 _ERROR = re.compile(r"err|unc|sig|^e_|^d_?mag|var", re.I)
 
@@ -62,7 +63,7 @@ def find(data: str, target: str) -> Found:
     """Look at a survey, or at files: at most ``MOST`` rows, spread over them."""
     with _opened(data, target) as (schema, survey):
         rows = np.unique(np.linspace(0, len(survey) - 1, min(len(survey), MOST)).astype(int))
-        plain = [c.name for c in survey.schema.columns if c.kind not in (*DENSE, "id")]
+        plain = _plain(survey.schema)
         values = survey.take(rows, plain)
         y = values[target]
         known = y[y >= 0] if schema[target].kind == "label" else np.array([v for v in y.tolist() if v == v and v != ""])
@@ -83,6 +84,11 @@ def find(data: str, target: str) -> Found:
         return found
 
 
+def _plain(schema: Schema) -> list[str]:
+    """The columns of one value an object."""
+    return [c.name for c in schema.columns if c.kind not in (*DENSE, "light_curve", "id")]
+
+
 @contextmanager
 def _opened(data: str, target: str) -> Iterator[tuple[Schema, Survey]]:
     """The schema of the data, and a survey of some of their rows without what is large."""
@@ -96,8 +102,7 @@ def _opened(data: str, target: str) -> Iterator[tuple[Schema, Survey]]:
     source = read(data)
     schema = source.schema()
     schema.column(target)
-    plain = [c.name for c in schema.columns if c.kind not in (*DENSE, "id")]
-    small = read(data, columns=plain) if schema.of_kind(*DENSE) else source
+    small = read(data, columns=_plain(schema)) if schema.of_kind(*DENSE, "light_curve") else source
     with tempfile.TemporaryDirectory(prefix="gsnn-new-") as folder:
         yield schema, Survey.create(Path(folder) / "survey", Some(small, MOST))
 

@@ -273,7 +273,15 @@ def ingest(
     paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="files, folders or patterns")],
     out: Annotated[str, typer.Option("--out", help="the survey to make: a folder, or s3://, gs://, az://")],
     labels: Annotated[str | None, typer.Option("--labels", help="a table with more columns of the objects")] = None,
+    observations: Annotated[
+        str | None, typer.Option("--observations", help="a table with a row an observation: they become light curves")
+    ] = None,
     on: Annotated[str | None, typer.Option("--on", help="the column that both share (id, if not given)")] = None,
+    light_curve: Annotated[
+        list[str] | None,
+        typer.Option("--light-curve", help="what makes a light curve, as in time=mjd or bands=g,r; may be repeated"),
+    ] = None,
+    names: Annotated[str | None, typer.Option("--names", help="names of columns without a header: a,b,c")] = None,
     catalogue: Annotated[str | None, typer.Option("--cutouts", help="a catalogue to cut around")] = None,
     size: Annotated[int | None, typer.Option("--size", help="pixels a side")] = None,
     crop: Annotated[int | None, typer.Option("--crop", help="keep this many central pixels of images")] = None,
@@ -298,9 +306,13 @@ def ingest(
     progress = Terminal()
     at = lambda done, total: progress.at("rows", done, total)  # noqa: E731
     given = {"labels": labels, "on": on, "catalogue": catalogue, "size": size, "crop": crop, "missing": missing}
-    if on is not None and labels is None:
-        raise GsnnError("--on names the column that the objects share with a table of labels; add --labels TABLE")
-    before, codecs = len(Survey.open(out)) if append else 0, _pairs(codec or [])
+    given |= {"observations": observations, "light_curve": _roles(light_curve), "names": names and names.split(",")}
+    if on is not None and labels is None and observations is None:
+        raise GsnnError(
+            "--on names the column that the objects share with a table of labels or of observations; "
+            "add --labels TABLE or --observations TABLE"
+        )
+    before, codecs = len(Survey.open(out)) if append else 0, _pairs(codec or [], "--codec", "image=quantise")
     if append and codecs:
         raise GsnnError("the survey knows its codecs already; leave --codec out with --append")
     together = any(word is not None for word in (nproc, dask, fragment))
@@ -325,11 +337,22 @@ def ingest(
     _quarantined(survey)
 
 
-def _pairs(words: list[str]) -> dict[str, str]:
+def _pairs(words: list[str], option: str, example: str) -> dict[str, str]:
     for word in words:
         if not all(word.partition("=")):
-            raise GsnnError(f"--codec {word!r} needs the form column=codec, as in image=quantise")
+            raise GsnnError(f"{option} {word!r} needs the form name=value, as in {example}")
     return dict(word.split("=", 1) for word in words)
+
+
+def _roles(words: list[str] | None) -> dict[str, Any] | None:
+    """What --light-curve says, as a study would: lists, numbers and truths are no words."""
+    if words is None:
+        return None
+    out: dict[str, Any] = {}
+    for key, value in _pairs(words, "--light-curve", "time=mjd").items():
+        plain: Any = {"true": True, "false": False}.get(value, int(value) if value.isdigit() else value)
+        out[key] = value.split(",") if "," in value or key == "bands" else plain
+    return out
 
 
 def _quarantined(survey: Any) -> None:

@@ -87,17 +87,20 @@ def infer_study(data: str, target: str, folder: Path | None = None) -> str:
 
     found = find(data, target)
     schema, column = found.schema, found.schema.column(target)
-    images = [c.name for c in schema.columns if c.kind == "image"]
+    curves = [c.name for c in schema.columns if c.kind == "light_curve"]
+    images = [] if curves else [c.name for c in schema.columns if c.kind == "image"]
     scalars = [c.name for c in schema.columns if c.kind == "scalar" and c.name not in {target, *found.aside}]
     label = column.kind in ("label", "text") or (found.whole and 2 <= found.distinct <= 20)
-    if not images and not scalars:
+    if not images and not curves and not scalars:
         left = "".join(f"; {name} was left out: {why}" for name, why in list(found.aside.items())[:3])
         raise GsnnError(
-            f"{data} has neither images nor numbers beside {target!r}, so there is nothing to learn from{left}"
+            f"{data} has neither images, light curves nor numbers beside {target!r}, so there is nothing to learn "
+            f"from{left}"
         )
-    new = {} if images else colours(found.bands, set(schema))
+    whole = bool(images or curves)  # one column is the input, and not a table of numbers
+    new = {} if whole else colours(found.bands, set(schema))
     first = [name for family in found.bands for name in family]
-    inputs = images[:1] or [*new, *first, *(name for name in scalars if name not in first)]
+    inputs = curves[:1] or images[:1] or [*new, *first, *(name for name in scalars if name not in first)]
     source = _place(data, folder)
     lines = [
         f"question = {_toml(f'What is the {target} of this object?')}",
@@ -106,11 +109,14 @@ def infer_study(data: str, target: str, folder: Path | None = None) -> str:
         f"# {HEADINGS['data']}",
         "[data]",
         f"source   = {_toml(source)}",
-        *_sentinels(data, source, {} if images else found.missing),
-        *_inputs(inputs, {} if images else found.aside),
+        *_sentinels(data, source, {} if whole else found.missing),
+        *_inputs(inputs, {} if whole else found.aside),
         f"target   = {_toml(target)}   # {f'{found.distinct} classes' if label else column.unit or 'no unit'}",
     ]
-    if not images and len(scalars) > 1:
+    if curves:
+        also = [*(c.name for c in schema.columns if c.kind == "image"), *scalars]
+        lines += [f"# more inputs may stand beside the light curve: {', '.join(also[:6])}"] if also else []
+    if not whole and len(scalars) > 1:
         lines += [
             "# beware: a column that was measured after the answer was known gives it away; take it out of inputs"
         ]
@@ -127,7 +133,11 @@ def infer_study(data: str, target: str, folder: Path | None = None) -> str:
         ]
     lines += ["", f"# {HEADINGS['model']}", "[model]"]
     lines += (
-        ['name     = "resnet"', "width    = 24"] if images else ['name     = "mlp"', "width    = 128", "depth    = 3"]
+        ['name     = "rnn"', "width    = 64", "bidirectional = true"]
+        if curves
+        else ['name     = "resnet"', "width    = 24"]
+        if images
+        else ['name     = "mlp"', "width    = 128", "depth    = 3"]
     )
     lines += ["", f"# {HEADINGS['objective']}", "[objective]"]
     lines += (
@@ -139,12 +149,14 @@ def infer_study(data: str, target: str, folder: Path | None = None) -> str:
         "",
         f"# {HEADINGS['train']}",
         "[train]",
-        f"epochs   = {20 if images else 40}",
+        f"epochs   = {20 if whole else 40}",
         "batch    = 128",
         "patience = 8",
     ]
     baselines = (
-        ["prior", "cas-boosting"]
+        ["prior", "boosting" if label else "forest"]
+        if curves
+        else ["prior", "cas-boosting"]
         if images
         else ["prior", "logistic", "boosting"]
         if label
@@ -152,7 +164,7 @@ def infer_study(data: str, target: str, folder: Path | None = None) -> str:
     )
     lines += ["", f"# {HEADINGS['evaluate']}", "[evaluate]", f"baselines = {_toml(baselines)}"]
     lines += ["control   = true   # once more on permuted labels: it must fall to chance"]
-    methods = ["grad-cam", "occlusion"] if images else ["occlusion"]
+    methods = [] if curves else ["grad-cam", "occlusion"] if images else ["occlusion"]
     lines += ["", f"# {HEADINGS['explain']}", "[explain]", f"methods  = {_toml(methods)}"]
     text = "\n".join(lines) + "\n"
     Study.from_dict(tomllib.loads(text))

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from .data.bands import in_bands
 from .data.stores import is_survey
 from .data.survey import Survey, View
 from .errors import GsnnError, on_disk
@@ -41,7 +42,7 @@ class _Opened:
             try:
                 self.survey = Survey.create(
                     self._folder / "survey",
-                    source_for(run.study, data),
+                    in_bands(source_for(run.study, data), run.model.inputs),
                     progress=lambda done, total: progress.at("reading", done, total),
                 )
             except BaseException:

@@ -24,6 +24,7 @@ from jaxtyping import Int64
 from ..errors import ConfigError, GsnnError, suggest
 from . import codec, stores
 from . import rows as row_lists
+from .bands import in_bands
 from .light_curves import LightCurves
 from .schema import DENSE, Column, Schema
 from .seals import changed_files, rows_apart
@@ -161,8 +162,10 @@ class Survey:
     def append(self, source: Source, *, seed: int = 0, progress: Callable[[int, int], None] | None = None) -> Survey:
         """Add rows of the same schema at the end; existing rows keep their numbers.
 
-        Rows whose id stands in the survey already are set aside: the same file twice adds nothing.
+        Rows whose id stands in the survey already are set aside: the same file twice adds nothing; and so are light
+        curves with an observation in a band that the survey does not have.
         """
+        source = in_bands(source, self.schema)
         difference = self.schema.difference(source.schema()) or source.schema().difference(self.schema)
         if difference:
             raise GsnnError(f"these data do not fit the survey {self.path}: {difference}")

@@ -12,6 +12,7 @@ from numpy import ndarray
 from ..data.schema import Schema
 from . import figures as draw
 from . import sky
+from .curves import Curve, small
 from .drawings import plot
 from .galleries import gallery
 from .images import data_uri
@@ -27,6 +28,7 @@ def survey_page(
     thumbnails: Mapping[str, UInt8[ndarray, "y x 3"]] | None = None,
     counts: Mapping[str, int] | None = None,
     *,
+    curves: Mapping[str, Curve] | None = None,
     title: str = "Survey",
     findings: Iterable[Mapping[str, str]] = (),
 ) -> str:
@@ -34,19 +36,20 @@ def survey_page(
 
     ``table`` holds columns of one length (all objects or a sample): scalars as float with NaN for missing, labels as
     class index (-1 unknown) or text, positions as ``ra`` and ``dec`` in degrees. ``thumbnails`` are pictures by id,
-    ``counts`` the numbers told at the top (objects, quarantined, files), ``findings`` those of the audit.
+    ``curves`` light curves by id, ``counts`` the numbers told at the top (objects, quarantined, files), ``findings``
+    those of the audit.
     """
     words = {c.name: _words(schema, c.name, table[c.name]) for c in schema.of_kind("label") if c.name in table}
     context = {
         "title": title,
         "facts": [(name.replace("_", " "), f"{n:,}") for name, n in (counts or {}).items()],
         "findings": list(findings),
-        "figures": _figures(schema, table, words),
+        "figures": [*_of_curves(list((curves or {}).values())), *_figures(schema, table, words)],
         "columns": schema.columns,
         "provenance": [(key, flat(value)) for key, value in schema.provenance.items()],
     }
     for side, most in ((160, 48), (96, 48), (64, 36)):  # pictures shrink until the page fits
-        cards = _cards(table, thumbnails or {}, words, side, most)
+        cards = _cards(table, thumbnails or {}, curves or {}, words, side, most)
         pictures = gallery("pictures", f"{len(cards)} objects", cards) if cards else None
         html = render("survey.html", context | {"gallery": pictures})
         if len(html.encode()) <= LARGEST:
@@ -57,18 +60,38 @@ def survey_page(
 def _cards(
     table: Mapping[str, ndarray],
     thumbnails: Mapping[str, ndarray],
+    curves: Mapping[str, Curve],
     words: Mapping[str, list[str]],
     side: int,
     most: int,
 ) -> list[dict[str, Any]]:
     where = {str(identity): i for i, identity in enumerate(table.get("id", []))}
     cards = []
-    for identity, image in list(thumbnails.items())[:most]:
+    for identity in list(thumbnails or curves)[:most]:
         says = ", ".join(values[where[identity]] for values in words.values()) if identity in where else ""
         card = {"id": identity, "prediction": says, "truth": "", "right": None, "bars": [], "spark": ""}
-        card |= {"picture": data_uri(image, side), "pixelated": max(image.shape[:2]) < 100}
+        if identity in curves:
+            card["spark"] = small(curves[identity])
+        if identity in thumbnails:
+            image = thumbnails[identity]
+            card |= {"picture": data_uri(image, side), "pixelated": max(image.shape[:2]) < 100}
         cards.append(card | {"alt": f"{identity} {says}".strip()})
     return cards
+
+
+def _of_curves(curves: list[Curve]) -> list[dict[str, Any]]:
+    """How many observations the objects that are shown have, in all and in each band."""
+    if not curves:
+        return []
+    bands = curves[0].bands
+    counts = np.array([len(curve.time) for curve in curves], float)
+    drawing = draw.histogram(counts, "observations", "")
+    out = [plot("observations", "Observations", "Of an object, among those that are shown.", drawing)]
+    if len(bands) > 1:
+        total = np.bincount(np.concatenate([curve.band for curve in curves]).astype(int), minlength=len(bands))
+        drawing = draw.bars(list(bands), total[: len(bands)].tolist(), "observations")
+        out.append(plot("bands", "Bands", "Observations in each band.", drawing))
+    return out
 
 
 def _figures(schema: Schema, table: Mapping[str, ndarray], words: Mapping[str, list[str]]) -> list[dict[str, Any]]:

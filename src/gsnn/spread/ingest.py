@@ -29,6 +29,7 @@ from .engines import AGAIN, Engine, Result, Task, engine, fits, sees
 from .fragments import Record
 
 _BLOCKS = 4  # of 64 MiB or 65,536 rows: the largest fragment, since a worker holds one in memory
+_TABLES = ("labels", "catalogue", "observations")  # settings that name files
 _ASIDE = pa.schema([("id", pa.string()), ("reason", pa.string())])
 
 
@@ -40,6 +41,9 @@ def source_of(
     size: int | None = None,
     crop: int | None = None,
     missing: Sequence[float] | None = None,
+    observations: str | None = None,
+    light_curve: Mapping[str, Any] | None = None,
+    names: Sequence[str] | None = None,
 ) -> Source:
     """What ``gsnn ingest`` reads: files (:func:`gsnn.read`), or cut-outs of them around the rows of a catalogue."""
     one = paths[0] if len(paths) == 1 else list(paths)
@@ -51,7 +55,17 @@ def source_of(
         return cutouts(one, catalogue, size=size)
     from ..data.readers import read
 
-    return read(one, labels=labels, on=on or "id", size=size, crop=crop, missing=missing)
+    return read(
+        one,
+        labels=labels,
+        observations=observations,
+        on=on or "id",
+        light_curve=light_curve,
+        names=names,
+        size=size,
+        crop=crop,
+        missing=missing,
+    )
 
 
 def ingest(
@@ -64,6 +78,9 @@ def ingest(
     size: int | None = None,
     crop: int | None = None,
     missing: Sequence[float] | None = None,
+    observations: str | None = None,
+    light_curve: Mapping[str, Any] | None = None,
+    names: Sequence[str] | None = None,
     codecs: Mapping[str, str] | None = None,
     nproc: int | None = None,
     dask: str | None = None,
@@ -81,11 +98,12 @@ def ingest(
     if is_survey(out) or (not is_remote(out) and Path(out).exists()):
         raise GsnnError(f"{out} exists already; choose another --out, or remove it first")
     given = {"labels": labels, "on": on, "catalogue": catalogue, "size": size, "crop": crop, "missing": missing}
+    given |= {"observations": observations, "light_curve": light_curve, "names": names}
     source = source_of(paths, **given)
     if len(source) == 0:
         raise GsnnError("the data hold no rows, so there is nothing to make a survey of")
     spec = {**given, "paths": [_anywhere(p) for p in paths], "codecs": dict(codecs or {})}
-    spec |= {name: given[name] and _anywhere(str(given[name])) for name in ("labels", "catalogue")}
+    spec |= {name: given[name] and _anywhere(str(given[name])) for name in _TABLES}
     layout, files, work = Stored.of(source.schema(), codecs or {}), _files(spec), fragments.workshop(out)
     belongs = {"what": "a survey", "data": files, "settings": spec, "version": __version__}
     with on_disk(f"write {out}"), fragments.alone(work):
@@ -115,7 +133,7 @@ def _anywhere(path: str) -> str:
 
 def _files(spec: Mapping[str, Any]) -> str:
     """A digest of the names, sizes and times of the files that are read."""
-    named = [*spec["paths"], *(spec[name] for name in ("labels", "catalogue") if spec[name])]
+    named = [*spec["paths"], *(spec[name] for name in _TABLES if spec[name])]
     found = hashlib.blake2b(digest_size=8)
     for path in named:
         for file in [] if is_remote(path) else find(path)[0]:

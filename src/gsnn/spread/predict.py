@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from .. import __version__
+from ..data.bands import in_bands
 from ..data.stores import absolute, is_survey
 from ..data.survey import Survey
 from ..errors import GsnnError, on_disk
@@ -80,7 +81,9 @@ def _survey(run: Run, data: Any, work: Path, progress: Progress) -> Survey:
     if isinstance(data, Survey) or is_survey(data):
         return Survey.open(data.path if isinstance(data, Survey) else data)
     at = lambda done, total: progress.at("reading", done, total)  # noqa: E731
-    return Survey.create(work / "survey", source_for(run.study, data), overwrite=True, progress=at)
+    return Survey.create(
+        work / "survey", in_bands(source_for(run.study, data), run.model.inputs), overwrite=True, progress=at
+    )
 
 
 def _belongs(run: Run, survey: Survey) -> dict[str, Any]:

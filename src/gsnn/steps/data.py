@@ -101,6 +101,7 @@ def source_for(study: Study, data: Any = None) -> Any:
         spec = {"name": "files"}
     if isinstance(data, (str, Path)) or (isinstance(data, list) and all(isinstance(d, (str, Path)) for d in data)):
         paths = [str(d) for d in data] if isinstance(data, list) else str(data)
+        spec.pop("observations", None)  # those of the data that the study was trained on
         return build({**spec, "path": paths}, "source", path=("data", "source"), trust=study.trust)
     from ..data.readers import read
 
