@@ -215,7 +215,7 @@ def test_names_and_paths_with_quotes_are_written_as_they_are(tmp_path):
 
 def test_nothing_to_learn_from_is_told(tmp_path):
     pandas.DataFrame({"id": table(30)["id"], "kind": table(30)["kind"]}).to_csv(tmp_path / "a.csv", index=False)
-    with pytest.raises(GsnnError, match="neither images nor numbers beside 'kind'"):
+    with pytest.raises(GsnnError, match="neither images, light curves nor numbers beside 'kind'"):
         infer_study(str(tmp_path / "a.csv"), "kind")
 
 
