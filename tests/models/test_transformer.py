@@ -13,13 +13,13 @@ from gsnn.models.transformer import SIZES, Transformer, parameters, shape_of
 
 IMAGE = Column("image", "image", shape=(3, 12, 10))
 SPECTRUM = Column("spectrum", "spectrum", shape=(21,))
-CURVE = Column("lc.flux", "light_curve", shape=(2, 17))
+CURVE = Column("lc.flux", "series", shape=(2, 17))
 STRAIN = Column("strain", "strain", shape=(2, 16))
 RADII, MAG = Column("radii", "scalar", shape=(3,)), Column("mag", "scalar")
 MODALITIES = {
     "image": ([IMAGE], 9, 48),
     "spectrum": ([SPECTRUM], 3, 8),
-    "light curve": ([CURVE], 3, 16),
+    "series": ([CURVE], 3, 16),
     "strain": ([STRAIN], 2, 16),
     "table": ([RADII, MAG], 4, 1),
     "all": ([MAG, IMAGE, CURVE, SPECTRUM, RADII], 19, 48),
