@@ -41,7 +41,7 @@ class CNNRNN(Sequences):
         inputs: Schema,
         outputs: int,
         *,
-        cell: Cell = "gru",
+        cell: Cell = "lstm",
         width: int = 48,
         depth: int = 3,
         size: int = 5,

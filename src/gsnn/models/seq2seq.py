@@ -53,7 +53,7 @@ class Seq2Seq(Sequences):
         inputs: Schema,
         outputs: int,
         *,
-        cell: Cell = "gru",
+        cell: Cell = "lstm",
         width: int = 48,
         layers: int = 1,
         horizon: int = 8,
