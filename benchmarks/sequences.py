@@ -1,6 +1,7 @@
 """Cost against length for every network of sequences, and what padding wastes on the lengths of real surveys.
 
     python benchmarks/sequences.py --data FOLDER --figure docs/images/sequences-cost.png
+    python benchmarks/sequences.py --data FOLDER --rounds 0 --quality 4000       # every network on some of SPCC
     python benchmarks/sequences.py --rounds 2 --longest 512       # a quick look, without the surveys
 
 A training step is the loss of ``classify`` on a batch of light curves in six bands, forwards and backwards, in float32
@@ -16,6 +17,7 @@ import json
 import os
 import platform
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -146,6 +148,76 @@ def surveys(folder: Path) -> dict[str, np.ndarray]:
     return {"SPCC": spcc.to_numpy(), "ZTF DR5, g": ztf.nepochs[ztf.nepochs > 0].to_numpy()}
 
 
+def supernovae(folder: Path, objects: int) -> object:
+    """Objects of SPCC chosen evenly, as a source: light curves in four bands, and whether it is a Ia."""
+    import pandas
+    import pyarrow as pa
+
+    heads = pandas.read_parquet(folder / "spcc/spcc_head.parquet").sort_values("snid")
+    heads = heads.iloc[np.linspace(0, len(heads) - 1, objects).astype(int)]
+    seen = pandas.read_parquet(folder / "spcc/spcc_obs.parquet")
+    groups = seen[seen.snid.isin(heads.snid)].sort_values("mjd").groupby("snid", sort=False)
+    bands = {name: i for i, name in enumerate("griz")}
+    curves = [
+        (g.mjd.to_numpy(), g.fluxcal.to_numpy(), g.fluxcalerr.to_numpy(), g.flt.astype(str).map(bands).to_numpy())
+        for g in (groups.get_group(snid) for snid in heads.snid)
+    ]
+    light, kinds = LightCurves.of(curves), np.where(heads.sim_type.astype(str).str.strip() == "Ia", "Ia", "other")
+    columns = (
+        Column("id", "id"),
+        Column("lc", "light_curve", bands=tuple("griz"), time_unit="d"),
+        Column("kind", "label", classes=("Ia", "other"), dtype="int64"),
+    )
+
+    class Chosen:
+        schema = staticmethod(lambda: Schema.of(columns, origin="SPCC"))
+        __len__ = lambda self: len(heads)  # noqa: E731
+
+        def rows(self, indices: np.ndarray, seed: int = 0):
+            arrays = [pa.array(heads.snid.astype(str).to_numpy()[indices]), light.take(indices).to_arrow()]
+            return pa.RecordBatch.from_arrays([*arrays, pa.array(kinds[indices])], schema=columns_schema)
+
+    columns_schema = Schema.of(columns, origin="SPCC").arrow()
+    return Chosen()
+
+
+def quality(folder: Path, objects: int, epochs: int, seeds: int) -> dict[str, dict]:
+    """Area under the ROC curve (Ia or not) on half of some of SPCC, every network as it comes, the same training."""
+    from sklearn.metrics import roc_auc_score
+
+    from gsnn.predict import predict_view
+    from gsnn.steps.data import ground
+    from gsnn.steps.train import train_model
+    from gsnn.study import Study
+
+    found: dict[str, dict] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        survey = Survey.create(Path(scratch) / "spcc.survey", supernovae(folder, objects))
+        for name, settings in NETWORKS.items():
+            spec = {"name": name, **settings}
+            table = {
+                "question": "Is it a Ia?",
+                "schema": 1,
+                "data": {
+                    "source": "files", "inputs": ["lc"], "target": "kind",
+                    "split": {"by": "identity", "fractions": [0.4, 0.1, 0.5]},
+                },
+                "model": spec, "objective": {"name": "classify"}, "evaluate": {"baselines": ["prior"]},
+                "train": {"epochs": epochs, "batch": 64, "learning_rate": 3e-3, "precision": "float32"},
+            }  # fmt: skip
+            study, areas, start = Study.from_dict(table, name="spcc"), [], time.process_time()
+            one = ground(study, survey)
+            truth = one.test.columns(["kind"])["kind"] == 0
+            for seed in range(seeds):
+                fit = train_model(study, one, Path(scratch) / f"{name}-{seed}", seed=seed)
+                said = predict_view(fit.model, one.test, fit.runtime)[0]["kind"]
+                areas.append(round(float(roc_auc_score(truth, said.probabilities[:, 0])), 4))
+            spent = round((time.process_time() - start) / seeds, 1)
+            found[name] = {"auc": areas, "seconds": spent, "training": len(one.train), "test": len(one.test)}
+            print(name, json.dumps(found[name]), flush=True)
+    return found
+
+
 def draw(found: dict[str, dict], path: Path) -> None:
     """Time of a training step for one object against length, on logarithmic axes."""
     from gsnn.report.theme import NETWORK, OTHERS, SOFT, figure, style
@@ -175,14 +247,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--longest", type=int, default=2048)
     parser.add_argument("--data", type=Path)
+    parser.add_argument("--quality", type=int, default=0, help="objects of SPCC to train every network on (and test)")
+    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--figure", type=Path)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / f"{Path(__file__).stem}.json")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     commit = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], stdout=subprocess.PIPE, text=True).stdout
-    result = {
+    kept = json.loads(arguments.out.read_text()) if arguments.out.is_file() else {}  # what is not measured anew stays
+    result = kept | {
         "what": f"training steps of {BATCH} light curves, seconds on one processor; padding for each real step",
-        "command": f"python benchmarks/sequences.py --rounds {arguments.rounds} --longest {arguments.longest}",
+        "commands": {**kept.get("commands", {}), "cost" if arguments.rounds else "quality": " ".join(sys.argv)},
         "commit": commit.strip(),
         "processors": os.cpu_count(),
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
@@ -193,10 +269,13 @@ def main() -> None:
             about = {"objects": len(lengths), "median": float(np.median(lengths)), "longest": int(lengths.max())}
             result["padding"][name] = about | {"batch": waste(lengths)}
             print(name, json.dumps(result["padding"][name]), flush=True)
-    result["cost"] = cost(arguments.rounds, arguments.longest)
+        if arguments.quality:
+            result["quality"] = quality(arguments.data, arguments.quality, arguments.epochs, arguments.seeds)
+    if arguments.rounds:
+        result["cost"] = cost(arguments.rounds, arguments.longest)
     result["load_average"] = os.getloadavg()
     arguments.out.write_text(json.dumps(result, indent=1) + "\n")
-    if arguments.figure:
+    if arguments.figure and arguments.rounds:
         draw(result["cost"], arguments.figure)
 
 
