@@ -223,7 +223,7 @@ def draw(found: dict[str, dict], path: Path) -> None:
     from gsnn.report.theme import NETWORK, OTHERS, SOFT, figure, style
 
     with style():
-        f = figure(6.4, 4.2)
+        f = figure(7.6, 4.0)
         ax = f.subplots()
         for k, (name, one) in enumerate(found.items()):
             p = one["exponent"]
@@ -234,11 +234,13 @@ def draw(found: dict[str, dict], path: Path) -> None:
                 one["lengths"], each, color=colour, marker=mark, ms=4, lw=1.2, ls="-" if k < 6 else "--", label=label
             )
         lengths = np.array(one["lengths"])
-        ax.loglog(lengths, 0.02 * lengths / lengths[0], color=SOFT, lw=0.7, ls=":", label="linear")
+        ax.loglog(lengths, 0.25 * lengths / lengths[0], color=SOFT, lw=0.7, ls=":", label="linear")
         ax.set(xlabel="observations", ylabel="a training step for one object (ms)")
         ax.set_xticks(lengths, [str(n) for n in lengths])
         ax.minorticks_off()
-        ax.legend(title="network: exponent from 256 observations (95%)", fontsize=7, title_fontsize=7.5)
+        ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        place = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5), "frameon": False}
+        ax.legend(title="network: exponent from\n256 observations (95%)", fontsize=7.5, title_fontsize=8, **place)
         f.savefig(path, dpi=160, facecolor="white")
 
 
@@ -275,7 +277,7 @@ def main() -> None:
         result["cost"] = cost(arguments.rounds, arguments.longest)
     result["load_average"] = os.getloadavg()
     arguments.out.write_text(json.dumps(result, indent=1) + "\n")
-    if arguments.figure and arguments.rounds:
+    if arguments.figure and "cost" in result:
         draw(result["cost"], arguments.figure)
 
 
