@@ -22,6 +22,7 @@ PARTS: dict[str, dict[str, str]] = {
         "galaxies": "gsnn.simulate.galaxies:Galaxies",
         "supernovae": "gsnn.simulate.supernovae:Supernovae",
         "binaries": "gsnn.simulate.binaries:BinaryMergers",
+        "strain-windows": "gsnn.data.readers.windows:StrainWindows",
         "files": "gsnn.data.readers:Files",
     },
     "transform": {
@@ -73,6 +74,7 @@ PARTS: dict[str, dict[str, str]] = {
     },
     "baseline": {
         "prior": "gsnn.baselines.prior:Prior",
+        "matched-filter": "gsnn.baselines.matched_filter:MatchedFilter",
         "logistic": "gsnn.baselines.tables:Logistic",
         "linear": "gsnn.baselines.tables:Linear",
         "knn": "gsnn.baselines.tables:Neighbours",
