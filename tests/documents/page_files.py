@@ -11,7 +11,7 @@ N = 260
 
 def write_all(folder: Path) -> None:
     chance = np.random.default_rng(0)
-    for write in (pulsars, boss, sdss, galaxies, mosaic, catalogue_files):
+    for write in (pulsars, boss, sdss, galaxies, mosaic, catalogue_files, strain):
         write(folder, chance)
     resnet18(folder)
 
@@ -106,6 +106,20 @@ def catalogue_files(folder: Path, chance: np.random.Generator) -> None:
     with h5py.File(folder / "stamps.h5", "w") as file:
         file["image"], file["kind"] = light[:, None].astype(np.float32), kind
     np.savez(folder / "stamps.npz", image=light[:, None].astype(np.float32), redshift=chance.uniform(0, 1, 60))
+
+
+def strain(folder: Path, chance: np.random.Generator) -> None:
+    """Strain of two detectors in GWOSC's layout, noise alone."""
+    import h5py
+
+    rate, seconds, start = 4096, 16, 1126259446
+    for name in ("H1", "L1"):
+        with h5py.File(folder / f"{name[0]}-{name}_LOSC_4_V2-{start}-32.hdf5", "w") as file:
+            data = file.create_dataset("strain/Strain", data=1e-21 * chance.standard_normal(rate * seconds))
+            data.attrs["Xspacing"] = 1 / rate
+            file["meta/GPSstart"], file["meta/Detector"] = start, name.encode()
+            file["quality/simple/DQmask"] = np.full(seconds, 127, np.uint32)
+            file["quality/simple/DQShortnames"] = np.array([b"DATA", b"CBC_CAT1", b"CBC_CAT2"])
 
 
 def resnet18(folder: Path) -> None:

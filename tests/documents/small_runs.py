@@ -17,6 +17,8 @@ def small(study):
     source = table["data"]["source"]
     if isinstance(source, dict) and source["name"] == "galaxies":
         source.update(objects=OBJECTS, size=PIXELS)
+    if isinstance(source, dict) and source["name"] == "binaries":
+        source.update(objects=OBJECTS, parts=(0.6, 0.2, 0.2))
     if isinstance(source, dict) and source.get("crop"):
         source.update(crop=PIXELS, size=PIXELS)
     model = table["model"]
@@ -36,6 +38,8 @@ def _few(baseline):
         return {**spec, "trees": 8}
     if "boosting" in spec["name"]:
         return {**spec, "iterations": 8}
+    if spec["name"] == "matched-filter":
+        return {**spec, "match": 0.8, "rows": 40}
     return spec
 
 

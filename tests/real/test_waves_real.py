@@ -1,4 +1,4 @@
-"""GW150914 in the strain that recorded it: its published signal-to-noise, our waveform beside theirs, our bank's find."""
+"""GW150914 in the strain that recorded it: the published signal-to-noise, our waveform, what our bank finds."""
 
 import h5py
 import numpy as np
@@ -10,7 +10,7 @@ from gsnn.data.readers.gwosc import read_strain
 from gsnn.data.readers.windows import StrainWindows
 from gsnn.data.strain import density, frequencies, taper, whitener
 from gsnn.simulate.binaries import BinaryMergers
-from gsnn.simulate.waveforms import Binaries
+from gsnn.simulate.waveforms import Binaries, face_on
 
 MERGER = 1126259462.44
 FILES = ("H-H1_LOSC_4_V2-1126259446-32.hdf5", "L-L1_LOSC_4_V2-1126259446-32.hdf5")
@@ -55,8 +55,6 @@ def test_our_waveform_is_that_of_the_published_template(event):
     filter_ = whitener(power, 0.25, length, 4096, 30.0, 1600.0)
     values = ([41.743], [29.237], [0.355], [-0.769])
     binaries = Binaries(*(torch.tensor(v, dtype=torch.float64) for v in values))
-    from gsnn.simulate.waveforms import face_on
-
     ours = (face_on(binaries, frequencies(length, 4096))[0]) * filter_
     theirs = theirs * filter_
     overlap = torch.fft.ifft(2 * ours.conj() * theirs, n=length).abs().max()
@@ -65,7 +63,7 @@ def test_our_waveform_is_that_of_the_published_template(event):
 
 
 def test_our_bank_finds_the_event_in_both_detectors(event):
-    """The loudest coincidence of the 32 s is GW150914, with the signal-to-noise of the published search or nearly so."""
+    """The loudest coincidence of the 32 s is GW150914, with nearly the signal-to-noise of the published search."""
     windows = StrainWindows(path=[str(event / name) for name in FILES], step=1.0)
     assert windows.notes == []
     noise = Noise(windows.density, 0.25, 1024.0, 30.0, 409.6)

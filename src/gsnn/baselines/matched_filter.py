@@ -24,6 +24,21 @@ CANDIDATES = 6  # templates of a window whose chi-squared is looked at
 STATISTICS = ("SNR", "SNR reweighted by chi-squared")
 
 
+def loudest(strain: Float[Tensor, "detector time"], bank: Bank, bins: int = 8) -> Float[Tensor, " statistic"]:
+    """Network signal-to-noise of the loudest coincidence of a window, plain and reweighted by chi-squared."""
+    power = filtered(strain, bank).abs() ** 2
+    total, others = coincident(power, bank.rate)
+    best, sample = total.max(-1)
+    plain, template = best.topk(min(CANDIDATES, len(bank)))
+    sample = sample[template]
+    spectrum, squared = torch.fft.rfft(strain.float(), n=bank.length), 0.0
+    for i in range(len(strain)):
+        at = sample if i == 0 else others[template, i - 1, sample]
+        chi = chi_squared(spectrum[i], bank.spectra[template, i], at, bins)
+        squared = squared + reweighted(power[template, i, at].sqrt(), chi) ** 2
+    return torch.stack([plain[0].sqrt(), squared.max().sqrt()])
+
+
 class MatchedFilter(Logistic):
     """Whitened strain against a bank of IMRPhenomD templates; the loudest coincidence of a window is its statistic.
 
@@ -82,21 +97,7 @@ class MatchedFilter(Logistic):
 
     def statistic(self, strain: Float[Tensor, "object detector time"]) -> Float[Tensor, "object statistic"]:
         """Network signal-to-noise of each window, plain and reweighted."""
-        return torch.stack([self._of_window(one) for one in torch.nan_to_num(strain, 0, 0, 0)])
-
-    def _of_window(self, strain: Float[Tensor, "detector time"]) -> Float[Tensor, " statistic"]:
-        bank = self.bank
-        power = filtered(strain, bank).abs() ** 2
-        total, others = coincident(power, bank.rate)
-        best, sample = total.max(-1)
-        plain, template = best.topk(min(CANDIDATES, len(bank)))
-        sample = sample[template]
-        spectrum, squared = torch.fft.rfft(strain.float(), n=bank.length), 0.0
-        for i in range(len(strain)):
-            at = sample if i == 0 else others[template, i - 1, sample]
-            chi = chi_squared(spectrum[i], bank.spectra[template, i], at, self.bins)
-            squared = squared + reweighted(power[template, i, at].sqrt(), chi) ** 2
-        return torch.stack([plain[0].sqrt(), squared.max().sqrt()])
+        return torch.stack([loudest(one, self.bank, self.bins) for one in torch.nan_to_num(strain, 0, 0, 0)])
 
     def matrix(self, view: View) -> Float[np.ndarray, "object feature"]:
         """The squares of the statistics: in Gaussian noise the logarithm of the likelihood ratio is half of one."""
