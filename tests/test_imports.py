@@ -27,6 +27,7 @@ ALLOWED = {
 }
 ENTRIES = {"training.worker"}  # what torchrun starts: it walks through the steps, as the command does
 NOBODY_IMPORTS = ("cli", "studies")
+ONLY_CLI_IMPORTS = "serve"
 
 
 def name_of(path: Path) -> str:
@@ -63,6 +64,8 @@ def test_arrows_point_one_way(path):
     found = imports(path)
     for refused in NOBODY_IMPORTS:
         assert not any(within(one, {refused}) for one in found if not own.startswith(refused)), f"imports {refused}"
+    if not within(own, {"cli", ONLY_CLI_IMPORTS}):
+        assert not any(within(one, {ONLY_CLI_IMPORTS}) for one in found), f"imports {ONLY_CLI_IMPORTS}"
     for folder, allowed in ALLOWED.items():
         if within(own, {folder}) and own not in ENTRIES:
             strange = {one for one in found if not within(one, allowed)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,15 +56,28 @@ def predict_view(
     return {name: concatenate(some) for name, some in parts.items()}, torch.cat(distances)
 
 
-def flags(model: Model, view: View, distance: Tensor) -> np.ndarray:
-    """'' for an ordinary object, 'unlike training' or 'missing NAME' otherwise."""
+def flags(model: Model, columns: Mapping[str, np.ndarray], distance: Tensor) -> np.ndarray:
+    """'' for an ordinary object, 'unlike training' or 'missing NAME' otherwise; ``columns`` are the scalars."""
     out = np.where(distance.numpy() > float(model.outliers.threshold), "unlike training", "").astype(object)
-    scalars = [c.name for c in model.inputs.columns if c.kind == "scalar"]
-    if scalars:
-        columns = view.columns(scalars)
-        for name in reversed(scalars):
-            out[~np.isfinite(columns[name].astype(float))] = f"missing {name}"
+    for name in reversed(scalars(model)):
+        out[~np.isfinite(columns[name].astype(float))] = f"missing {name}"
     return out
+
+
+def scalars(model: Model) -> list[str]:
+    """The inputs that are numbers, one an object."""
+    return [c.name for c in model.inputs.columns if c.kind == "scalar"]
+
+
+def columns_of(predictions: dict[str, Distribution]) -> dict[str, Any]:
+    """Prediction and probabilities or quantiles; one block of columns a target."""
+    columns: dict[str, Any] = {}
+    for name, distribution in predictions.items():
+        block = distribution.to_columns(name)
+        if len(predictions) > 1:
+            block = {key if key.startswith(name) else f"{name}_{key}": value for key, value in block.items()}
+        columns.update(block)
+    return columns
 
 
 def table_of(
@@ -75,13 +88,8 @@ def table_of(
     extra: dict[str, Any] | None = None,
 ) -> pa.Table:
     """Columns id, prediction, probabilities or quantiles, flag; one block of columns a target."""
-    columns: dict[str, Any] = {"id": view.columns(["id"])["id"]}
-    for name, distribution in predictions.items():
-        block = distribution.to_columns(name)
-        if len(predictions) > 1:
-            block = {key if key.startswith(name) else f"{name}_{key}": value for key, value in block.items()}
-        columns.update(block)
-    columns["flag"] = flags(model, view, distance)
+    columns: dict[str, Any] = {"id": view.columns(["id"])["id"], **columns_of(predictions)}
+    columns["flag"] = flags(model, view.columns(scalars(model)) if scalars(model) else {}, distance)
     return pa.table({**columns, **(extra or {})})
 
 

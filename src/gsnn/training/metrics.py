@@ -1,17 +1,21 @@
-"""The latest numbers of a training for Prometheus: its text format over HTTP, where ``GSNN_METRICS_PORT`` is set."""
+"""The latest numbers of a training, or a watch, for Prometheus: its text format over HTTP, where
+``GSNN_METRICS_PORT`` is set.
+"""
 
 from __future__ import annotations
 
 import math
 import os
 import threading
+from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from ..errors import GsnnError
 
 CONTENT = "text/plain; version=0.0.4; charset=utf-8"
-NAMES = {  # key of a step event: (metric, kind, help)
+Names = Mapping[str, tuple[str, str, str]]
+NAMES: Names = {  # key of a step event: (metric, kind, help)
     "step": ("gsnn_step", "gauge", "Optimiser steps made."),
     "steps": ("gsnn_steps", "gauge", "Optimiser steps that the training will make."),
     "epoch": ("gsnn_epoch", "gauge", "Epoch, from 1."),
@@ -35,10 +39,10 @@ NAMES = {  # key of a step event: (metric, kind, help)
 }
 
 
-def text(event: dict[str, Any]) -> str:
-    """A step event in Prometheus' text exposition format 0.0.4; what is not known (None) is left out."""
+def text(event: dict[str, Any], names: Names = NAMES) -> str:
+    """An event (of a step, by ``NAMES``) in Prometheus' text exposition format 0.0.4; None is left out."""
     lines = []
-    for key, (name, kind, meaning) in NAMES.items():
+    for key, (name, kind, meaning) in names.items():
         if (value := event.get(key)) is not None:
             lines += [f"# HELP {name} {meaning}", f"# TYPE {name} {kind}", f"{name} {_number(float(value))}"]
     return "\n".join(lines) + "\n" if lines else ""
@@ -47,14 +51,14 @@ def text(event: dict[str, Any]) -> str:
 class Endpoint:
     """``GET /metrics`` from a thread that ends with the process. Port 0 takes any that is free: see ``port``."""
 
-    def __init__(self, port: int, host: str = "127.0.0.1"):
+    def __init__(self, port: int, host: str = "127.0.0.1", names: Names = NAMES):
         self._event: dict[str, Any] = {}
         endpoint = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 found = self.path.split("?")[0] in ("/", "/metrics")
-                body = text(endpoint._event).encode() if found else b"gsnn: see /metrics\n"
+                body = text(endpoint._event, names).encode() if found else b"gsnn: see /metrics\n"
                 self.send_response(200 if found else 404)
                 self.send_header("Content-Type", CONTENT)
                 self.send_header("Content-Length", str(len(body)))
@@ -84,14 +88,14 @@ class Endpoint:
         self._server.server_close()
 
 
-def from_environment() -> Endpoint | None:
+def from_environment(names: Names = NAMES) -> Endpoint | None:
     """The endpoint that ``GSNN_METRICS_PORT`` asks for, on ``GSNN_METRICS_HOST`` (this machine alone if unset)."""
     asked = os.environ.get("GSNN_METRICS_PORT")
     if not asked:
         return None
     if not asked.isascii() or not asked.isdigit() or int(asked) > 65535:
         raise GsnnError(f"GSNN_METRICS_PORT is {asked!r}; it must be a port, 0 to 65535 (0: any that is free)")
-    return Endpoint(int(asked), os.environ.get("GSNN_METRICS_HOST") or "127.0.0.1")
+    return Endpoint(int(asked), os.environ.get("GSNN_METRICS_HOST") or "127.0.0.1", names)
 
 
 def _number(value: float) -> str:
