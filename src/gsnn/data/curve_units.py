@@ -25,7 +25,8 @@ class CurveUnits(Transform):
     far they are), weighted by 1/error^2. ``stretch = "asinh"`` is linear up to ``softening`` times the typical error of
     the band and logarithmic above (Lupton, Gunn & Szalay 1999, AJ 118, 1406), with the error carried through its slope;
     ``"linear"`` divides by the scatter of the training part. Times are divided by the mean span of the training part,
-    or by ``time_scale`` in their own unit.
+    or by ``time_scale`` in their own unit. ``fold`` names a scalar input that holds a period: times become phases, from
+    0 to 1 and in that order (:func:`folded`).
     """
 
     def __init__(
@@ -36,9 +37,11 @@ class CurveUnits(Transform):
         stretch: Literal["asinh", "linear"] = "asinh",
         softening: Annotated[float, Field(gt=0)] = 3.0,
         time_scale: Annotated[float | None, Field(gt=0)] = None,
+        fold: str | None = None,
     ):
         super().__init__()
         self.centre, self.stretch, self.softening, self.time_scale = centre, stretch, softening, time_scale
+        self.fold = fold
         self.register_buffer("mean", torch.zeros(bands))
         self.register_buffer("width", torch.ones(bands))
         self.register_buffer("scale", torch.ones(()))
@@ -64,7 +67,7 @@ class CurveUnits(Transform):
 
     def _stretched(self, parts: Parts) -> tuple[Tensor, Tensor]:
         """Flux and error, relative to the centre and stretched."""
-        flux, error, band = parts["flux"].float(), parts["flux_error"].float(), parts["band"]
+        (flux, error), band = _numbers(parts), parts["band"]
         width = self.width[band]
         if self.centre == "band":
             flux = flux - self.mean[band]
@@ -83,9 +86,35 @@ class CurveUnits(Transform):
         total = zero.scatter_add(1, parts["band"], torch.where(parts["valid"], flux * weight, 0.0))
         return (total / zero.scatter_add(1, parts["band"], weight).clamp_min(1e-30)).gather(1, parts["band"])
 
-    def forward(self, parts: Parts) -> Parts:
+    def forward(self, parts: Parts, period: Float[Tensor, " object"] | None = None) -> Parts:
         """``time``, ``flux`` and ``flux_error`` [object, step] in the network's units; 0 where a step is not valid."""
+        if period is not None:
+            parts = folded({**parts, "off": parts["flux"] - self._own_mean(*_numbers(parts), parts)}, period)
+            parts = {**parts, "time": parts["time"] * self.span}
         flux, error = self._stretched(parts)
         valid = parts["valid"]
         units = {"time": parts["time"].float() / self.span, "flux": flux / self.scale, "flux_error": error / self.scale}
         return {**parts, **{n: torch.where(valid, v.nan_to_num(0, 0, 0), 0.0) for n, v in units.items()}}
+
+
+def _numbers(parts: Parts) -> tuple[Tensor, Tensor]:
+    return parts["flux"].float(), parts["flux_error"].float()
+
+
+def folded(parts: Parts, period: Float[Tensor, " object"]) -> Parts:
+    """The steps of each object in the order of their phase, which is 0 where the fundamental of its flux is largest.
+
+    ``off`` is the flux less its mean in its band, and is left out of what comes back. An object without a period has
+    its whole span for one.
+    """
+    time, valid = parts["time"].float(), parts["valid"]
+    span = torch.where(valid, time, 0).amax(1).clamp_min(1e-6) * 1.001
+    known = torch.isfinite(period) & (period > 0)
+    cycles = (time / torch.where(known, period, span).float()[:, None]) % 1
+    weight = torch.where(valid, parts["flux_error"].float().clamp_min(1e-12) ** -2, 0.0)
+    wave = weight / weight.amax(1, keepdim=True).clamp_min(1e-30) * torch.where(valid, parts["off"], 0.0)
+    angle = 2 * torch.pi * cycles
+    top = torch.atan2((wave * angle.sin()).sum(1), (wave * angle.cos()).sum(1)) / (2 * torch.pi)
+    phase = torch.where(valid, (cycles - top[:, None]) % 1, 2.0)
+    order = phase.argsort(1, stable=True)
+    return {k: (phase if k == "time" else v).gather(1, order) for k, v in parts.items() if k != "off"}

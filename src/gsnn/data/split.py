@@ -30,11 +30,18 @@ class SplitSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     by: Annotated[
-        Literal["auto", "sky", "group", "identity", "column"],
-        Field(description="sky pixel, a group column, the object's id, or a column that says train/valid/test"),
+        Literal["auto", "sky", "group", "identity", "column", "condition"],
+        Field(
+            description="sky pixel, a group column, the object's id, a column that says train/valid/test, or a "
+            "condition for training"
+        ),
     ] = "auto"
     fractions: tuple[float, float, float] = (0.7, 0.15, 0.15)
     column: Annotated[str | None, Field(description="the group column, or the column with the parts' names")] = None
+    train: Annotated[
+        str | None,
+        Field(description='objects to learn from, as in "z < 0.3"; all others are tested (validation by fractions)'),
+    ] = None
     guard_arcsec: Annotated[float, Field(ge=0, description="drop test objects this close to another part's sky")] = 0.0
 
 
@@ -91,7 +98,7 @@ def split(survey: Survey, settings: SplitSettings, rows: Int64[np.ndarray, " n"]
     by = settings.by
     sky = "ra" in survey.schema and "dec" in survey.schema
     if by == "auto":
-        by = "column" if settings.column else "sky" if sky else "identity"
+        by = "condition" if settings.train else "column" if settings.column else "sky" if sky else "identity"
     if settings.guard_arcsec and by != "sky":
         raise ConfigError('guard_arcsec needs by = "sky"', ("data", "split", "guard_arcsec"))
     _check(survey, by, settings, sky)
@@ -100,8 +107,14 @@ def split(survey: Survey, settings: SplitSettings, rows: Int64[np.ndarray, " n"]
         part[some] = _parts(survey, rows[some], by, settings)
     if by == "column":
         _fill_absent(survey, rows, part, settings)
+    if by == "condition" and not all((part == i).any() for i in range(3)):
+        raise ConfigError(
+            f"{settings.train!r} holds for {int((part != 2).sum())} of {len(rows)} objects, and some are needed for "
+            "each of training, validation and test",
+            ("data", "split", "train"),
+        )
     result = Split(by, asked, *(row_lists.where(rows, part, i) for i in range(3)), int((part == -1).sum()))
-    if by != "column":
+    if by not in ("column", "condition"):
         for name, want, got in zip(PARTS, asked, result.realised):
             if want and got < want / 2:
                 guard = f" and {result.dropped} dropped by guard_arcsec" if result.dropped else ""
@@ -123,12 +136,21 @@ def _check(survey: Survey, by: str, settings: SplitSettings, sky: bool) -> None:
         if settings.column is None:
             raise ConfigError(f'by = "{by}" needs column = "..."', ("data", "split", "column"))
         survey.schema.column(settings.column)
+    if (by == "condition") != (settings.train is not None):
+        raise ConfigError('by = "condition" and train = "..." need each other', ("data", "split", "train"))
+    if by == "condition" and not settings.fractions[1]:
+        raise ConfigError("must leave some of the training objects for validation", ("data", "split", "fractions"))
 
 
 def _parts(survey: Survey, rows: np.ndarray, by: str, settings: SplitSettings) -> Int64[np.ndarray, " n"]:
     """Part of each row. An object without a position or a group goes by its id."""
     if by == "identity":
         return assign(survey.take(rows, ["id"])["id"], settings.fractions)
+    if by == "condition":
+        learned = np.isin(rows, survey.where(settings.train))
+        own = settings.fractions[0] / sum(settings.fractions[:2])
+        part = assign(survey.take(rows, ["id"])["id"], (own, 1 - own))
+        return np.where(learned, part, 2)
     if by == "column":
         return _named(_names(survey, rows, settings.column), settings.column)
     keys = survey.take(rows, [HEALPIX])[HEALPIX].tolist() if by == "sky" else _names(survey, rows, settings.column)

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..config import build, normalise
-from ..errors import ConfigError, GsnnError
+from ..errors import ConfigError, GsnnError, suggest
 from .schema import CURVE, DENSE, Column, Schema
 from .survey import View
 
@@ -214,6 +214,8 @@ class Transforms(nn.Module):
             if (inputs[name].kind == "light_curve") != (spec["name"] == "light-curve"):
                 raise ConfigError(f"{spec['name']!r} does not act on a {inputs[name].kind}", (*path, "name"))
             self.parts[name] = build(spec, "transform", _bands(inputs[name]), path=path)
+            if (fold := getattr(self.parts[name], "fold", None)) and fold not in self.scalars:
+                raise ConfigError(f"{fold!r} is no scalar input; {suggest(fold, self.scalars)}", (*path, "fold"))
         if self.scalars:
             spec = specs.get(TABLE, "standardise")
             self.parts[TABLE] = build(
@@ -242,7 +244,9 @@ class Transforms(nn.Module):
             if self.inputs[name].kind == "series":  # gaps, for objectives that ask what stands in them
                 out[f"{name}.known"] = torch.isfinite(batch[name])
         for name in self.curves:
-            parts = self.parts[name]({part: batch[f"{name}.{part}"] for part in CURVE})
+            units = self.parts[name]
+            period = batch[units.fold] if units.fold else None
+            parts = units({part: batch[f"{name}.{part}"] for part in CURVE}, period)
             out.update({f"{name}.{part}": values for part, values in parts.items()})
         if self.scalars:
             table = torch.stack([batch[name].float() for name in self.scalars], 1)
