@@ -178,6 +178,23 @@ IMAGES: dict[str, Any] = {
     "explain": {"methods": ["saliency"], "objects": 6},
 }
 
+CURVES: dict[str, Any] = {
+    **TABLE,
+    "question": "Is this transient fast or slow?",
+    "unit": "transients",
+    "data": {
+        "source": "files",
+        "inputs": ["lc"],
+        "target": "kind",
+        "split": {"by": "identity", "fractions": [0.5, 0.2, 0.3]},
+        "augment": [{"name": "drop-observations", "fraction": 0.3}],
+    },
+    "model": {"name": "rnn", "width": 8, "layers": 1},
+    "objective": {"name": "classify-early"},
+    "evaluate": {"baselines": ["prior"], "resamples": 50},
+    "explain": {"methods": ["saliency"], "objects": 6},
+}
+
 
 def change(table: dict[str, Any], **changes: Any) -> dict[str, Any]:
     """A deep copy with values replaced, ``data__target="x"`` meaning ``table["data"]["target"]``."""

@@ -13,6 +13,7 @@ from .config import build, normalise
 from .data.survey import View
 from .errors import GsnnError
 from .predict import predict_view, table_of
+from .steps.curves import first
 from .steps.data import COVARIATES, Ground, batch_of
 
 if TYPE_CHECKING:
@@ -30,9 +31,11 @@ def show(run: Run, object_id: str, out: str | Path | None = None) -> dict[str, A
     from .steps.explain import picture
 
     one = run.ground
-    drawn = any(column.kind == "image" and len(column.shape) == 3 for column in one.inputs.columns)
+    drawn = any(column.kind == "image" and len(column.shape) == 3 for column in one.inputs.columns) or first(one)
     if out is not None and not drawn:
-        raise GsnnError("--out names a picture, and this network reads no images to draw; leave --out away")
+        raise GsnnError(
+            "--out names a picture, and this network reads no image, light curve or series to draw; leave --out away"
+        )
     quoted = object_id.replace("'", "''")
     rows = one.survey.where(f"id = '{quoted}'")
     if not len(rows):

@@ -114,6 +114,7 @@ class Walk:
     def judge(self) -> None:
         from .predict import predict_view
         from .steps import evaluate as steps
+        from .steps.curves import early
 
         one, test = self.one, self.one.test
         found = steps.predictions_file(self.folder / "predictions.parquet", one, test, self.main, self.progress)
@@ -136,6 +137,8 @@ class Walk:
             **verdicts[one.target], "controls": controls, "seeds": by_seed, "seed_spread": steps.spread(by_seed),
             "baseline_seconds": seconds, "baseline_settings": described,
         }  # fmt: skip
+        if found_early := early(one, test, self.main.model, truth, self.seed):
+            self.judged["early"] = found_early
         if len(verdicts) > 1:
             self.judged["targets"] = {name: verdict["metrics"] for name, verdict in verdicts.items()}
         self.clock.lap("evaluate")
@@ -151,7 +154,7 @@ class Walk:
         methods = ", ".join(normalise(method)["name"] for method in self.study.explain.methods)
         self.progress.step(5, methods or "no explanation asked for ([explain] methods)")
         prediction = self.found[one.target]
-        examples_file(self.folder / "examples.npz", one, test, prediction, self.truth, self.seed)
+        examples_file(self.folder / "examples.npz", one, test, prediction, self.truth, self.seed, self.main.model)
         groups = chosen(prediction, self.truth, self.seed, max(self.study.explain.objects // 3, 1))
         some = test.take(np.concatenate(list(groups.values())))
         explanations = explain(self.study, one, self.main, some, self.folder / "explain", self.seed, self.progress)

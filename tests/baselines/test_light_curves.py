@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import tiny
 
 from gsnn.baselines.base import features
 from gsnn.baselines.bazin import Segments, Shape, fit
@@ -13,7 +14,6 @@ from gsnn.config import build
 from gsnn.data.light_curves import LightCurves
 from gsnn.data.schema import Column, Schema
 from gsnn.data.survey import Survey
-from tests import tiny
 
 LC = Column("lc", "light_curve", unit="nJy", bands=("g", "r"), time_unit="d")
 MAG = Column("lc", "light_curve", unit="mag", bands=("g", "r"), time_unit="d")
@@ -141,7 +141,7 @@ def test_baselines_tell_light_curves_apart(tmp_path):
 def test_the_period_among_the_inputs_folds():
     curves, period, _ = stars(20)
     columns = {Column("id", "id"): [str(i) for i in range(20)], MAG: curves, Column("period", "scalar"): period}
-    from tests.baselines.test_baselines import FakeView
+    from test_baselines import FakeView
 
     schema = Schema.of(columns)
     view = FakeView(schema, {"lc": _Taken(curves), "period": period}, np.arange(20))

@@ -220,3 +220,34 @@ GOLDEN_PIXELS = [173380, 1372138, 2768822, 1245184, 1201493]
 GOLDEN_SKY = [0.1148406028805767, 0.2968309819510995, 0.3932569792156627, 0.6160222337452366, 0.8090511305390721]
 GOLDEN_IDS = [0.5141372633313934, 0.611101148231494, 0.5914740601733055, 0.7555708804289873]
 GOLDEN_PARTS = [0, 0, 0, 1]
+
+
+def test_a_condition_says_what_is_learned_from(make):
+    n = 400
+    bright = np.arange(n) % 4 == 0
+    survey = make({ID: [f"o{i}" for i in range(n)], Column("bright", "scalar"): bright.astype(np.float32)})
+    parts = split(survey, SplitSettings(train="bright > 0.5", fractions=(0.8, 0.2, 0.0)))
+    assert parts.by == "condition"
+    assert bright[parts.train].all()
+    assert bright[parts.valid].all()
+    np.testing.assert_array_equal(parts.test, np.flatnonzero(~bright))
+    assert 0.1 < len(parts.valid) / bright.sum() < 0.3
+    wanted = assign([f"o{i}" for i in parts.train], (0.8, 0.2))
+    assert (wanted == 0).all()  # the hash of the identity, as everywhere
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"train": "bright > 2"}, "holds for 0 of 40 objects"),
+        ({"train": "bright > -1"}, "holds for 40 of 40 objects"),
+        ({"by": "condition"}, "need each other"),
+        ({"by": "identity", "train": "bright > 0.5"}, "need each other"),
+        ({"train": "bright > 0.5", "fractions": (1.0, 0.0, 0.0)}, "for validation"),
+        ({"train": "birght > 0.5"}, "birght"),
+    ],
+)
+def test_a_condition_that_cannot_be(make, settings, words):
+    columns = {ID: [f"o{i}" for i in range(40)], Column("bright", "scalar"): (np.arange(40) % 2).astype(np.float32)}
+    with pytest.raises((ConfigError, GsnnError), match=words):
+        split(make(columns), SplitSettings(**settings))

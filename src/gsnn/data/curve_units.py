@@ -116,5 +116,5 @@ def folded(parts: Parts, period: Float[Tensor, " object"]) -> Parts:
     angle = 2 * torch.pi * cycles
     top = torch.atan2((wave * angle.sin()).sum(1), (wave * angle.cos()).sum(1)) / (2 * torch.pi)
     phase = torch.where(valid, (cycles - top[:, None]) % 1, 2.0)
-    order = phase.argsort(1, stable=True)
+    order = phase.argsort(dim=1, stable=True)
     return {k: (phase if k == "time" else v).gather(1, order) for k, v in parts.items() if k != "off"}

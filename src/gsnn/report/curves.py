@@ -76,8 +76,11 @@ def curves_of(arrays: Mapping[str, ndarray]) -> dict[str, Curve]:
     return out
 
 
-def small(curve: Curve) -> Markup:
-    """The curve as an SVG of 240 x 120 units in the page's colours, the running answers below it."""
+def small(curve: Curve, weight: Float[ndarray, " step"] | None = None) -> Markup:
+    """The curve as an SVG of 240 x 120 units in the page's colours, the running answers below it.
+
+    With a ``weight`` for each step, points are as large as it says.
+    """
     chosen = np.flatnonzero(np.isfinite(curve.value) & np.isfinite(curve.time))
     if not len(chosen):
         return Markup("")
@@ -85,6 +88,7 @@ def small(curve: Curve) -> Markup:
         chosen = chosen[np.linspace(0, len(chosen) - 1, MOST).astype(int)]
     time, value, error = (np.asarray(part, float)[chosen] for part in (curve.time, curve.value, curve.error))
     band = np.asarray(curve.band)[chosen].astype(int)
+    radius = np.full(len(chosen), 1.7) if weight is None else _radii(weight, chosen)
     below = 0.0 if curve.answers is None else 34.0
     low, high = _range(value, error)
     x = _PAD + (time - time.min()) / (np.ptp(time) or 1) * (_WIDTH - 2 * _PAD)
@@ -103,12 +107,12 @@ def small(curve: Curve) -> Markup:
         own = np.flatnonzero(band == k)
         if not len(own):
             continue
-        if curve.joined:
+        if curve.joined and weight is None:
             path = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x[own], y[own]))
             pieces.append(f'<polyline points="{path}" style="fill:none;stroke:{colour};stroke-width:1"/>')
             continue
         bars = "".join(f"M{x[i]:.1f} {top[i]:.1f}V{bottom[i]:.1f}" for i in own if error[i] > 0)
-        dots = "".join(f'<circle cx="{x[i]:.1f}" cy="{y[i]:.1f}" r="1.7"/>' for i in own)
+        dots = "".join(f'<circle cx="{x[i]:.1f}" cy="{y[i]:.1f}" r="{radius[i]:.1f}"/>' for i in own)
         pieces.append(f'<path d="{bars}" style="stroke:{colour};opacity:.4"/><g style="fill:{colour}">{dots}</g>')
     pieces += _small_answers(curve, time, below)
     label = escape(f"light curve of {len(chosen)} observations" if not curve.joined else "series")
@@ -129,6 +133,15 @@ def _small_answers(curve: Curve, time: ndarray, height: float) -> list[str]:
         colour = _variable([NETWORK, *OTHERS][k % 6])
         lines.append(f'<polyline points="{path}" style="fill:none;stroke:{colour};stroke-width:1.4{dash}"/>')
     return lines
+
+
+def _radii(weight: ndarray, chosen: ndarray) -> ndarray:
+    """0.6 to 4 units: areas follow |weight| up to its 98th percentile. Steps beyond those given have none."""
+    size = np.zeros(int(chosen.max()) + 1)
+    given = np.abs(np.nan_to_num(np.asarray(weight, float).reshape(-1)))[: len(size)]
+    size[: len(given)] = given
+    top = np.percentile(given, 98) if len(given) else 0.0
+    return 0.6 + 3.4 * np.sqrt(np.clip(size[chosen] / (top or given.max(initial=0) or 1), 0, 1))
 
 
 def _variable(colour: str) -> str:
@@ -201,3 +214,51 @@ def _answers(ax: Axes, curve: Curve, truth: str) -> None:
     ax.set(ylim=(-0.02, 1.02), ylabel="probability so far")
     ax.axhline(0.5, color=INK, lw=0.4, alpha=0.4)
     ax.legend(ncols=min(len(curve.classes), 4), loc="best", handletextpad=0.3, columnspacing=0.9)
+
+
+def early_answers(early: Mapping[str, Any]) -> Drawing:
+    """Accuracy and area under the ROC curve against days since the trigger, with their intervals."""
+    rows = early["rows"]
+    days = np.array([row["days"] for row in rows], float)
+    data: dict[str, list[Any]] = {"days": days.tolist()}
+    with style():
+        f = figure(4.8, 3.1)
+        ax = f.subplots()
+        ax.grid(axis="y")
+        for name, label, colour, dash in (
+            ("accuracy", "accuracy", NETWORK, "-"),
+            ("roc_auc", "area under the ROC curve", OTHERS[0], "--"),
+        ):
+            value, low, high = (np.array([row[name].get(k, np.nan) for row in rows], float) for k in _ENDS)
+            data |= {name: value.tolist(), f"{name}_low": low.tolist(), f"{name}_high": high.tolist()}
+            ax.plot(days, value, dash, color=colour, marker="o", ms=3.5, label=label)
+            ax.fill_between(days, low, high, color=colour, alpha=0.18, lw=0)
+        ax.set(xlabel="days since the trigger", ylim=(None, 1.0))
+        ax.legend(loc="lower right")
+    last = rows[-1]
+    alt = (
+        f"On {early['objects']:,} objects, since {early['since']}: accuracy {rows[0]['accuracy']['value']:.3f} at day "
+        f"{days[0]:g}, {last['accuracy']['value']:.3f} at day {days[-1]:g}."
+    )
+    return Drawing(f, data, alt)
+
+
+_ENDS = ("value", "low", "high")
+
+
+def early_roc(curves: Mapping[str, Mapping[str, Sequence[float]]], name: str) -> Drawing:
+    """ROC curves of the first class at some days since the trigger."""
+    data: dict[str, list[Any]] = {"days": [], "false": [], "true": []}
+    with style():
+        f = figure(4.0, 3.5)
+        ax = f.subplots()
+        ax.plot([0, 1], [0, 1], color=SOFT, lw=0.7, ls=(0, (3, 3)))
+        for k, (day, one) in enumerate(curves.items()):
+            label = f"day {day}"
+            ax.plot(one["false"], one["true"], color=[NETWORK, *OTHERS][k % 6], ls=["-", *DASHES][k % 6], label=label)
+            data["days"] += [day] * len(one["false"])
+            data["false"] += list(one["false"])
+            data["true"] += list(one["true"])
+        ax.set(xlabel=f"others taken for {name}", ylabel=f"{name} found", xlim=(0, 1), ylim=(0, 1.01))
+        ax.legend(loc="lower right")
+    return Drawing(f, data, f"ROC curves of {name} at days {', '.join(curves)} since the trigger.")

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from . import curves, sky
 from . import figures as draw
-from . import sky
 from .objects import Judged
 from .parts import Parts
 from .story import unit_of
@@ -69,9 +69,49 @@ def _answer(parts: Parts, judged: Judged, add: Add) -> None:
             entries, unit = {"network": metrics[name], **beside}, unit_of(parts, name)
             caption = "Marks are values, bars 95% intervals."
             add(f"compare-{slug(name)}", title(name), caption, draw.comparison, entries, name, unit)
+    _early(parts, add)
+
+
+def _early(parts: Parts, add: Add) -> None:
+    """The answer against days since the trigger."""
+    given = parts.answer.get("early")
+    if not given:
+        return
+    caption = f"{given['objects']:,} held-out objects; day 0 is {given['since']}. Bands are 95% intervals."
+    add("early", "How soon it is known", caption, curves.early_answers, given)
+    if given.get("roc"):
+        name = str((parts.target.get("classes") or ["the first class"])[0])
+        add(
+            "early-roc",
+            "ROC as time goes on",
+            f"Of {name}, by the days since the trigger.",
+            curves.early_roc,
+            given["roc"],
+            name,
+        )
+
+
+def _running(parts: Parts, judged: Judged, add: Add) -> None:
+    """The light curves of a surest and of a worst answer with what was said as they came in."""
+    groups = [str(g) for g in parts.examples.get("group", [])]
+    ids = [str(i) for i in parts.examples.get("ids", [])]
+    for group, heading in (("best", "A sure answer"), ("worst", "A mistake")):
+        identity = next((i for i, g in zip(ids, groups) if g == group and i in judged.curves), None)
+        if identity is None:
+            continue
+        place = judged.position.get(identity)
+        truth = "" if place is None or not judged.has_truth else str(judged.table["truth"][place])
+        told = (
+            ", and the probabilities given what had been seen so far"
+            if judged.curves[identity].answers is not None
+            else ""
+        )
+        given = (judged.curves[identity], identity, truth)
+        add(f"curve-{group}", f"{heading}: {identity}", f"The observations{told}.", curves.light_curve, *given)
 
 
 def _values(parts: Parts, judged: Judged, add: Add) -> None:
+    _running(parts, judged, add)
     if parts.classifies or not judged.has_truth or not judged.known.any():
         return
     name, unit = plain(parts.target["name"] or "value"), str(parts.target.get("unit") or "")

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
+from .curves import curves_of, small
 from .images import data_uri, overlay
 from .objects import Judged
 from .words import plain, slug
@@ -26,11 +27,12 @@ def galleries(judged: Judged, side: int) -> dict[str, list[dict[str, Any]]]:
 def cards_of(judged: Judged, group: str, most: int, side: int) -> list[dict[str, Any]]:
     """The example objects of a group."""
     examples = judged.parts.examples
-    if not {"ids", "images"} <= examples.keys():
+    if "ids" not in examples or not ({"images", "curve_offsets"} & examples.keys()):
         return []
     groups = examples.get("group", np.full(len(examples["ids"]), "random"))
     chosen = [i for i in range(len(examples["ids"])) if str(groups[i]) == group][:most]
-    return [judged.card(str(examples["ids"][i]), examples["images"][i], side) for i in chosen]
+    pictures = examples["images"] if "images" in examples else [None] * len(examples["ids"])
+    return [judged.card(str(examples["ids"][i]), pictures[i], side) for i in chosen]
 
 
 def gallery(name: str, title: str, cards: list[dict[str, Any]], lead: str = "") -> dict[str, Any]:
@@ -75,6 +77,12 @@ def _explained(judged: Judged, side: int) -> list[dict[str, Any]]:
                     f"explain-{slug(method)}", plain(method), cards, "Orange speaks for the answer, blue against it."
                 )
             )
+        elif {"ids", "steps", "curve_offsets"} <= arrays.keys():
+            cards = []
+            for (identity, curve), weight in list(zip(curves_of(arrays).items(), arrays["steps"]))[:8]:
+                cards.append(judged.card(identity) | {"curve": small(curve, weight), "bars": [], "spark": ""})
+            lead = "Each point as large as it matters to the answer."
+            out.append(gallery(f"explain-{slug(method)}", plain(method), cards, lead))
     return out
 
 

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from markupsafe import Markup
 from numpy import ndarray
 
+from .curves import Curve, curves_of, small
 from .images import data_uri
 from .parts import Parts
 from .sky import density_from_quantiles
@@ -35,6 +36,11 @@ class Judged:
     @cached_property
     def position(self) -> dict[str, int]:
         return {identity: i for i, identity in enumerate(self.ids)}
+
+    @cached_property
+    def curves(self) -> dict[str, Curve]:
+        """Light curves and series of the examples, by id."""
+        return curves_of(self.parts.examples)
 
     @property
     def has_truth(self) -> bool:
@@ -114,6 +120,8 @@ class Judged:
         card: dict[str, Any] = {"id": identity, "command": self.show(identity), "bars": [], "spark": "", "right": None}
         if picture is not None:
             card |= {"picture": data_uri(picture, largest), "pixelated": max(picture.shape[:2]) < 100}
+        elif identity in self.curves:
+            card["curve"] = small(self.curves[identity])
         i = self.position.get(identity)
         if i is None:
             return card

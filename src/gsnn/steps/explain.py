@@ -18,6 +18,7 @@ from ..progress import Progress
 from ..report.images import thumbnail
 from ..rng import uniform
 from ..study import Study
+from . import curves
 from .data import Ground, batch_of
 from .train import Trained
 
@@ -44,8 +45,10 @@ def chosen(prediction: Distribution, truth: np.ndarray, seed: int, each: int = 1
     return {"random": draw[:each], "best": order[:each], "worst": order[::-1][:each]}
 
 
-def examples_file(path: Path, one: Ground, view: View, prediction: Distribution, truth: np.ndarray, seed: int) -> None:
-    """examples.npz: ids, groups and thumbnails of objects worth showing."""
+def examples_file(
+    path: Path, one: Ground, view: View, prediction: Distribution, truth: np.ndarray, seed: int, model: Any = None
+) -> None:
+    """examples.npz: ids, groups, thumbnails and light curves of objects worth showing."""
     groups = chosen(prediction, truth, seed)
     where = np.concatenate(list(groups.values()))
     some = view.take(where)
@@ -56,7 +59,7 @@ def examples_file(path: Path, one: Ground, view: View, prediction: Distribution,
     images = thumbnails(one, some)
     if images is not None:
         arrays["images"] = images
-    np.savez_compressed(path, **arrays)
+    np.savez_compressed(path, **arrays, **curves.arrays(one, some, model))
 
 
 def check_methods(study: Study, model: Any) -> None:
@@ -97,7 +100,7 @@ def explain(
         if maps.ndim == 3:
             arrays |= {"maps": maps} | ({"images": images} if images is not None else {})
         elif explained(model, getattr(explainer, "scalars", False), name)[0].kind in SEQUENCES:
-            arrays |= {"steps": maps}
+            arrays |= {"steps": maps} | curves.arrays(one, view)
         else:
             scalars = [c.name for c in one.inputs.columns if c.kind == "scalar"]
             arrays |= {"values": maps, "columns": np.array(scalars)}
@@ -107,10 +110,13 @@ def explain(
 
 
 def picture(study: Study, one: Ground, model: Any, view: View, about: dict[str, Any], path: Path) -> bool:
-    """One object and what each method says of it, side by side; False where there is nothing to draw."""
+    """One object and what each method says of it, side by side; False where there is nothing to draw.
+
+    A light curve or series is drawn with the running answer of the network.
+    """
     images = thumbnails(one, view)
     if images is None:
-        return False
+        return _curve_picture(one, model, view, about, path)
     from matplotlib.figure import Figure
 
     from ..report.images import overlay
@@ -128,4 +134,18 @@ def picture(study: Study, one: Ground, model: Any, view: View, about: dict[str, 
         axis.set(xticks=[], yticks=[], title=title)
     figure.suptitle(f"{about['id']}: {about.get('prediction', '')} (truth {about.get('truth', 'unknown')})")
     figure.savefig(path, dpi=110)
+    return True
+
+
+def _curve_picture(one: Ground, model: Any, view: View, about: dict[str, Any], path: Path) -> bool:
+    from ..report.curves import curves_of, light_curve, style
+
+    found = curves.arrays(one, view, model)
+    if not found:
+        return False
+    (curve,) = curves_of({**found, "ids": np.array([about["id"]])}).values()
+    truth = about.get("truth", "unknown")
+    heading = f"{about['id']}: {about.get('prediction', '')} (truth {truth})"
+    with style():
+        light_curve(curve, heading, str(truth)).figure.savefig(path, dpi=150, facecolor="white")
     return True
