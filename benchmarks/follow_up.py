@@ -1,6 +1,6 @@
 """Which supernovae should a spectrograph look at? Campaigns on the photometric classification challenge, side by side.
 
-    python benchmarks/follow_up.py --data spcc --out benchmarks/results/follow_up.json --figure docs/images/follow-up.png
+    python benchmarks/follow_up.py --data spcc --out results/follow_up.json --figure follow-up.png
 
 Every campaign begins with the challenge's own spectroscopic sample (bright and near), adds spectra a round, trains
 again, and is judged on half of the photometric supernovae, of which no spectrum is ever taken. Ways to choose: at

@@ -21,6 +21,7 @@ PARTS: dict[str, dict[str, str]] = {
     "source": {
         "galaxies": "gsnn.simulate.galaxies:Galaxies",
         "supernovae": "gsnn.simulate.supernovae:Supernovae",
+        "variable-stars": "gsnn.simulate.variable_stars:VariableStars",
         "binaries": "gsnn.simulate.binaries:BinaryMergers",
         "strain-windows": "gsnn.data.readers.windows:StrainWindows",
         "files": "gsnn.data.readers:Files",

@@ -39,7 +39,7 @@ def margin(p: Members) -> Scores:
 def bald(p: Members) -> Scores:
     """What a label would tell about the classifier: the entropy of the mean less the mean entropy of the members.
 
-    Houlsby et al. 2011 (arXiv:1112.5745), eq. 2: large where members are sure and disagree, small where each sees noise.
+    Houlsby et al. 2011 (arXiv:1112.5745), eq. 2: large where members are sure and disagree, small where all see noise.
     """
     each = -(p * np.log(np.maximum(p, 1e-12))).sum(-1)
     return entropy(p) - each.mean(0)
