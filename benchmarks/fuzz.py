@@ -34,6 +34,8 @@ REAL = """
     nbody_halos_abacus_mini/abacus_mini_n64_l32_z0_halos.parquet
     lensing_cosmos_ktng/ktng_PS_theory.npy lensing_cosmos_ktng/xray.txt sn_distances/JLA/jla_lcparams.txt
     sn_distances/DESY5/DES-SN5YR_HD.csv sunspots_silso/SN_m_tot_V2.0.csv
+    kepler_tess_fits/kepler90/kplr011442793-2010009091648_llc.fits sparc_rotmod/Rotmod_LTG.zip
+    alert_packets_avro/wntr_alerts/20240311/3608694.avro alert_packets_avro/ztf_official_samples/472263571115115000.avro
     bao/desi_2024_gaussian_bao_ALL_GCcomb_mean.txt galaxyzoo2_spirals/train/spirals
 """  # small real files, seeds beside the synthetic ones
 BREAKERS = (  # the numbers that break parsers
@@ -136,7 +138,46 @@ def seeds() -> dict[str, bytes]:
     buffer = io.BytesIO()
     Image.fromarray(pixels[..., 0].astype(np.uint16) * 200).save(buffer, "TIFF", compression="tiff_lzw")
     out["deep.tiff"] = buffer.getvalue()
-    return out
+    return out | curve_seeds()
+
+
+def curve_seeds() -> dict[str, bytes]:
+    """Light curves and alert packets. Of a ``pair/`` one file is damaged beside the other."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+    import curve_files
+    import packets
+
+    n = 4
+    lists = [np.arange(1.0, i + 3).tolist() for i in range(n)]
+    table = pa.table({"objectid": [f"s{i}" for i in range(n)], "mjd": lists, "mag": lists, "magerr": lists})
+    words = [f's{i},"{lists[i]}","{lists[i]}","{lists[i]}"' for i in range(n)]
+    heads = pa.table({"snid": np.arange(n), "kind": ["a", "b"] * 2})
+    rows = pa.table({"snid": np.arange(3 * n) % n, "mjd": np.arange(3.0 * n), "flux": np.ones(3 * n)})
+    rows = rows.append_column("flux_err", pa.array(np.ones(3 * n))).append_column("band", pa.array(["g", "r"] * 6))
+    tables = {f"s{i}_rotmod.dat": curve_files.rotation_curve(points=i + 2) for i in range(3)}
+    head, photometry = curve_files.snana()
+
+    def parquet(table: pa.Table) -> bytes:
+        buffer = io.BytesIO()
+        pq.write_table(table, buffer)
+        return buffer.getvalue()
+
+    return {
+        "lists.parquet": parquet(table),
+        "lists.csv": "\n".join(["name,mjd,mag,magerr", *words]).encode(),
+        "kepler.fits": curve_files.kepler(),
+        "tables.zip": curve_files.zipped(tables),
+        "tables.tar.gz": curve_files.tarred(tables),
+        "alert-ztf.avro": packets.container(packets.ZTF, packets.ztf_record()),
+        "alert-lsst.avro": packets.container(packets.LSST, *map(packets.lsst_record, (1, 3)), codec="deflate"),
+        "pair/heads.parquet": parquet(heads),
+        "pair/observations.parquet": parquet(rows),
+        "pair/SET_HEAD.FITS": head,
+        "pair/SET_PHOT.FITS": photometry,
+    }
 
 
 def real_seeds(root: str) -> dict[str, bytes]:
@@ -209,9 +250,23 @@ def write_case(number: int, seed: int, files: dict[str, bytes], folder: Path) ->
             (path / "good" / f"{i}.png").write_bytes(files["folder/png.png"])
         (path / "bad" / "one.png").write_bytes(content)
         return path, name
+    if name.startswith("pair/"):
+        return pair(name, content, files, folder), name
     path = folder / ("case." + name.rsplit("/", 1)[-1])
     path.write_bytes(content)
     return path, name
+
+
+def pair(name: str, content: bytes, files: dict[str, bytes], folder: Path) -> Path:
+    """A folder with one file of a pair, and the other as it should be."""
+    path = folder / "pair"
+    path.mkdir(exist_ok=True)
+    for old in path.iterdir():
+        old.unlink()
+    for other, whole in files.items():
+        if other.startswith("pair/") and Path(other).suffix == Path(name).suffix:
+            (path / other.removeprefix("pair/")).write_bytes(content if other == name else whole)
+    return path
 
 
 def check(path: Path) -> str:
@@ -244,7 +299,9 @@ def chosen(only: str) -> dict[str, bytes]:
     """The seeds with ``only`` in their name, real ones too where GSNN_DATA says where they are."""
     root = os.environ.get("GSNN_DATA")
     files = seeds() | (real_seeds(root) if root else {})
-    return {name: content for name, content in files.items() if only in name or name == "folder/png.png"}
+    pairs = any(only in name for name in files if name.startswith("pair/"))
+    needed = {name for name in files if name == "folder/png.png" or (pairs and name.startswith("pair/"))}
+    return {name: content for name, content in files.items() if only in name or name in needed}
 
 
 def work(first: int, count: int, seed: int, seconds: float, only: str) -> None:
@@ -276,6 +333,8 @@ def work(first: int, count: int, seed: int, seconds: float, only: str) -> None:
 
 
 def _whole(name: str, files: dict[str, bytes], folder: Path) -> tuple[Path, str]:
+    if name.startswith("pair/"):
+        return pair(name, files[name], files, folder), name
     path = folder / name.replace("/", "-")
     path.write_bytes(files[name])
     return path, name

@@ -16,6 +16,8 @@ CONTRACTS = (
     ("gsnn.data.source", "Source"),
     ("gsnn.data.survey", "View"),
     ("gsnn.data.light_curves", "LightCurves"),
+    ("gsnn.data.readers.avro", "decode"),
+    ("gsnn.data.readers.curves", "Wanted"),
     ("gsnn.data.stream", "Stream"),
     ("gsnn.data.transforms", "Transform"),
     ("gsnn.objectives.base", "Objective"),

@@ -164,7 +164,7 @@ def infer_study(data: str, target: str, folder: Path | None = None) -> str:
     )
     lines += ["", f"# {HEADINGS['evaluate']}", "[evaluate]", f"baselines = {_toml(baselines)}"]
     lines += ["control   = true   # once more on permuted labels: it must fall to chance"]
-    methods = [] if curves else ["grad-cam", "occlusion"] if images else ["occlusion"]
+    methods = ["grad-cam", "occlusion"] if images else ["occlusion"]
     lines += ["", f"# {HEADINGS['explain']}", "[explain]", f"methods  = {_toml(methods)}"]
     text = "\n".join(lines) + "\n"
     Study.from_dict(tomllib.loads(text))

@@ -11,7 +11,7 @@ N = 260
 
 def write_all(folder: Path) -> None:
     chance = np.random.default_rng(0)
-    for write in (pulsars, boss, sdss, galaxies, mosaic, catalogue_files, strain):
+    for write in (pulsars, boss, sdss, galaxies, mosaic, catalogue_files, strain, light_curves):
         write(folder, chance)
     resnet18(folder)
 
@@ -148,3 +148,42 @@ def _norm(name: str, width: int) -> dict:
 
     values = {"weight": 1.0, "bias": 0.0, "running_mean": 0.0, "running_var": 1.0}
     return {f"{name}.{key}": torch.full((width,), value) for key, value in values.items()}
+
+
+def light_curves(folder: Path, chance: np.random.Generator) -> None:
+    """Supernovae as two tables, lists, rotation curves, quarters of stars, packets and a series."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from curve_files import kepler, rotation_curve, zipped
+    from packets import ZTF, container, ztf_record
+
+    for place, first, n in (("", 1, 120), ("new_supernovae/", 500, 6)):
+        number, kinds = np.arange(first, first + n), np.array(["Ia", "II"])
+        steps = chance.integers(8, 30, n)
+        owner = np.repeat(np.arange(n), steps)
+        time = 56200 + chance.uniform(0, 90, len(owner)).round(3) + np.arange(len(owner)) * 1e-6
+        width = np.where(number % 2, 8.0, 30.0)[owner]
+        flux = 60 * np.exp(-0.5 * ((time - 56240) / width) ** 2) + chance.normal(0, 3, len(owner))
+        heads = {"snid": number, "type": kinds[number % 2], "redshift": chance.uniform(0.1, 0.9, n).round(3)}
+        rows = {"snid": number[owner], "mjd": time, "flt": np.array(list("griz"))[chance.integers(0, 4, len(owner))]}
+        rows |= {"fluxcal": flux.astype("f4"), "fluxcalerr": np.full(len(owner), 3, "f4")}
+        (folder / place).mkdir(exist_ok=True)
+        pq.write_table(pa.table(heads), folder / place / "sn_heads.parquet")
+        pq.write_table(pa.table(rows), folder / place / "sn_observations.parquet")
+    lists = {"hmjd": [chance.uniform(1, 20, i % 5 + 1).tolist() for i in range(20)]}
+    lists |= {part: [[18.0 + k for k in range(len(one))] for one in lists["hmjd"]] for part in ("mag", "magerr")}
+    pq.write_table(
+        pa.table({"objectid": 100 + np.arange(20), "filterid": [1, 2] * 10, **lists}), folder / "ztf_lists.parquet"
+    )
+    curves = {f"NGC{i}_rotmod.dat": rotation_curve(2.0 + i, points=5 + i) for i in range(4)}
+    (folder / "Rotmod_LTG.zip").write_bytes(zipped(curves))
+    for name in ("kepler", "packets"):
+        (folder / name).mkdir(exist_ok=True)
+    for quarter in (1, 2):
+        for star in (1, 2):
+            content = kepler(quarter, 1000.0 * star, star=f"KIC {star}")
+            (folder / "kepler" / f"kplr{star}-{quarter}_llc.fits").write_bytes(content)
+    for i in range(6):
+        (folder / "packets" / f"alert{i}.avro").write_bytes(container(ZTF, ztf_record(i, i + 1)))
+    months = [f"{1749 + i // 12};{i % 12 + 1:02d};{1749 + i / 12:.3f};{100 - i:5.1f};-1.0;  -1;1" for i in range(60)]
+    (folder / "sunspots.csv").write_text("\n".join(months) + "\n")
