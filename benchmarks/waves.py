@@ -2,7 +2,7 @@
 
     python benchmarks/waves.py --gaussian RUN --recorded RUN --data FOLDER [--hours 8] [--injections 1200]
 
-RUN are runs of the study `gravitational-waves`, one trained in Gaussian noise and one with `data.source.noise` naming
+The RUNs are of the study `gravitational-waves`, one in Gaussian noise and one with `data.source.noise` naming
 the recorded noise; FOLDER holds GWOSC's files of GW150914 and MLGWSC-1's `mldc1_tutorial_real_noise.hdf`.
 
 Both methods answer the same noise and the same injections. An event is the loudest answer of a second of noise.
@@ -36,10 +36,12 @@ from gsnn.simulate.binaries import BinaryMergers
 from gsnn.simulate.recorded import STRETCH, Stretch
 from gsnn.simulate.waveforms import Binaries
 
+LONG = ("chirps", "times", "odds", "SNR times", "SNR of the network over time")  # in figures only
 RATE, STEP = 1024, 256  # samples/s; samples from one window of the network to the next
 MONTH = 30 * 86400.0
 TAIL = 150  # loudest events to which the tail is fitted
 FILES = ("H-H1_LOSC_4_V2-1126259446-32.hdf5", "L-L1_LOSC_4_V2-1126259446-32.hdf5")
+CENTRES = np.geomspace(30, 400, 90)
 RESULT = Path(__file__).parent / "results" / "waves.json"
 
 
@@ -258,8 +260,18 @@ def event(model: Model, folder: Path, binaries: Binaries) -> dict:
         "times": (times - merger).tolist(), "odds": np.where(usable, answers, np.nan).tolist(),
         "SNR of the network over time": total.amax(0).sqrt()[:: RATE // 64].tolist(),
         "SNR times": ((np.arange(0, strain.shape[1], RATE // 64)) / RATE + source.start - merger).tolist(),
-        "strain": strain[:, at - 2 * RATE : at + RATE].tolist(),
+        "chirps": chirps(strain)[..., at - RATE // 2 : at + RATE // 4 : 4],
     }  # fmt: skip
+
+
+def chirps(strain: Tensor, quality: float = 6.0) -> np.ndarray:
+    """Energy over the mean in time and frequency, [detector, frequency, time]: Gaussians in frequency of width
+    f / ``quality`` (a constant-Q transform, as Chatterji et al. 2004 draw glitches), f from 30 to 400 Hz.
+    """
+    spectrum, f = torch.fft.fft(strain.double()), torch.fft.fftfreq(strain.shape[1], 1 / RATE, dtype=torch.float64)
+    rows = [torch.fft.ifft(spectrum * torch.exp(-0.5 * ((f - c) * quality / c) ** 2)).abs() ** 2 for c in CENTRES]
+    energy = torch.stack(rows, 1)
+    return (energy / energy.median(-1, keepdim=True).values * math.log(2)).numpy()
 
 
 # ---------------------------------------------------------------------- all of it
@@ -278,6 +290,7 @@ def main() -> None:
     parser.add_argument("--hours", type=float, default=8.0)
     parser.add_argument("--injections", type=int, default=1200)
     parser.add_argument("--out", type=Path, default=RESULT)
+    parser.add_argument("--figures", type=Path, default=Path(__file__).parents[1] / "docs/images")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     begin, high = time.time(), 20.0
@@ -302,11 +315,14 @@ def main() -> None:
     result["gaussian"]["injections"] = len(told["snr"])
     keep(asked.out, result, begin)
 
+    asked.figures.mkdir(parents=True, exist_ok=True)
+    draw_efficiency(result, asked.figures / "waves-efficiency.png")
     if asked.data:
         result["GW150914"] = event(model, Path(asked.data), binaries)
+        draw_event(result["GW150914"], asked.figures / "waves-gw150914.png")
         keep(asked.out, result, begin)
-    if asked.recorded and asked.data:
-        model = Run(asked.recorded).model.eval()
+    if asked.data:
+        trained = {"recorded": Run(asked.recorded).model.eval()} if asked.recorded else {}
         path = str(Path(asked.data) / "mldc1_tutorial_real_noise.hdf")
         parts = (0.6, 0.2, 0.2)
         survey = BinaryMergers(
@@ -316,15 +332,79 @@ def main() -> None:
         def bank_in(part: int) -> Callable[[int], Bank]:
             return lambda length: bank_of(binaries, noise_of(survey, part), length)
 
-        valid, test = (recorded_background(model, survey._recorded[k][0], bank_in(k)) for k in (1, 2))
-        told = injections(survey, model, bank_in(2)(4 * RATE), veto=True)
-        result["recorded"] = judged(valid, test, told, {k: rates[k] for k in ("10 an hour", "1 an hour")}, high)
-        result["recorded"]["injections"] = len(told["snr"])
-        result["GW150914, trained in recorded noise"] = event(model, Path(asked.data), binaries)
+        for kind, network in {**trained, "recorded, trained in Gaussian noise": model}.items():
+            valid, test = (recorded_background(network, survey._recorded[k][0], bank_in(k)) for k in (1, 2))
+            told = injections(survey, network, bank_in(2)(4 * RATE), veto=True)
+            result[kind] = judged(valid, test, told, {k: rates[k] for k in ("10 an hour", "1 an hour")}, high)
+            result[kind]["injections"] = len(told["snr"])
+            keep(asked.out, result, begin)
+        if trained:
+            answer = event(trained["recorded"], Path(asked.data), binaries)
+            result["GW150914, trained in recorded noise"] = answer
+        draw_efficiency(result, asked.figures / "waves-efficiency.png")
     keep(asked.out, result, begin)
 
 
+# ---------------------------------------------------------------------- figures
+
+
+def draw_efficiency(result: dict, path: Path) -> None:
+    """Share of the signals found against their signal-to-noise, a panel for each kind of noise."""
+    from gsnn.report.theme import figure, style
+
+    kinds = [kind for kind in ("gaussian", "recorded") if kind in result]
+    titles = {"gaussian": "Gaussian noise", "recorded": "noise of O3a"}
+    with style():
+        page = figure(3.6 * len(kinds), 3.1)
+        for i, kind in enumerate(kinds):
+            axes = page.add_subplot(1, len(kinds), i + 1)
+            edges = np.array(result[kind]["edges"])
+            middle, rates = (edges[1:] + edges[:-1]) / 2, result[kind]["rates"]
+            shown = [name for name in ("1 an hour", "1 a month") if name in rates]
+            for rate, line in zip(shown, ("-", "--")):
+                for method, colour in (("matched filter", "#888888"), ("network", "#1f6fb4")):
+                    value, low, high = np.array(rates[rate][method]["efficiency"]).T
+                    axes.plot(middle, value, line, color=colour, label=f"{method}, {rate}")
+                    axes.fill_between(middle, low, high, color=colour, alpha=0.18, linewidth=0)
+            axes.set(xlabel="optimal signal-to-noise of the network", ylim=(0, 1.02), xlim=(4, 16), title=titles[kind])
+            if not i:
+                axes.set_ylabel("share of the signals found")
+            axes.legend(loc="lower right", fontsize=7)
+        page.savefig(path, dpi=200)
+
+
+def draw_event(told: dict, path: Path) -> None:
+    """GW150914 in time and frequency, and what both methods say of every moment of the 32 s."""
+    from gsnn.report.theme import figure, style
+
+    chirp = told["chirps"]
+    seconds = np.linspace(-0.5, 0.25, chirp.shape[-1])
+    with style():
+        page = figure(7.2, 4.6)
+        grid = page.add_gridspec(2, 2, height_ratios=(1.5, 1))
+        for i, name in enumerate(("H1", "L1")):
+            axes = page.add_subplot(grid[0, i])
+            axes.pcolormesh(
+                seconds, CENTRES, chirp[i], vmin=0, vmax=25, cmap="viridis", shading="nearest", rasterized=True
+            )
+            axes.set(
+                yscale="log", title=name, xlabel="seconds from the merger", yticks=[50, 100, 200, 400], ylim=(30, 400)
+            )
+            axes.set_yticklabels(["50", "100", "200", "400"])
+            axes.minorticks_off()
+            if not i:
+                axes.set_ylabel("Hz")
+        axes = page.add_subplot(grid[1, :])
+        axes.plot(told["times"], told["odds"], color="#1f6fb4", label="network: log odds")
+        axes.set(xlabel="seconds from the merger", ylabel="log odds of the network")
+        other = axes.twinx()
+        other.plot(told["SNR times"], told["SNR of the network over time"], color="#888888", linewidth=0.7, zorder=0)
+        other.set_ylabel("matched filter: SNR")
+        page.savefig(path, dpi=200)
+
+
 def keep(path: Path, result: dict, begin: float) -> None:
+    result = {k: {n: w for n, w in v.items() if n not in LONG} if isinstance(v, dict) else v for k, v in result.items()}
     result["wall seconds"] = round(time.time() - begin, 1)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=1) + "\n")
