@@ -103,7 +103,7 @@ class MatchedFilter(Logistic):
         """The squares of the statistics: in Gaussian noise the logarithm of the likelihood ratio is half of one."""
         shape = (-1, *(1, *self.column.shape)[-2:])
         chunks = [c[self.column.name] for c in view.chunks([self.column.name], 256)]
-        parts = [self.statistic(torch.from_numpy(np.ascontiguousarray(c)).view(shape)) for c in chunks]
+        parts = [self.statistic(torch.tensor(c).view(shape)) for c in chunks]
         return (torch.cat(parts) ** 2).double().numpy() if parts else np.zeros((0, 2))
 
     def table(self, view: View, split: str) -> Table:
