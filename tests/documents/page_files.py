@@ -11,7 +11,8 @@ N = 260
 
 def write_all(folder: Path) -> None:
     chance = np.random.default_rng(0)
-    for write in (pulsars, boss, sdss, galaxies, mosaic, catalogue_files, strain, light_curves):
+    tables, time = (pulsars, boss, sdss, galaxies, mosaic, catalogue_files), (strain, light_curves)
+    for write in (*tables, *time, supernovae, eros, linear):
         write(folder, chance)
     resnet18(folder)
 
@@ -187,3 +188,71 @@ def light_curves(folder: Path, chance: np.random.Generator) -> None:
         (folder / "packets" / f"alert{i}.avro").write_bytes(container(ZTF, ztf_record(i, i + 1)))
     months = [f"{1749 + i // 12};{i % 12 + 1:02d};{1749 + i / 12:.3f};{100 - i:5.1f};-1.0;  -1;1" for i in range(60)]
     (folder / "sunspots.csv").write_text("\n".join(months) + "\n")
+
+
+def supernovae(folder: Path, chance: np.random.Generator) -> None:
+    """The two tables of the classification challenge: heads and observations."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    place = folder / "spcc"
+    place.mkdir()
+    types = np.array(["Ia", "II", "IIL", "IIP", "IIn", "Ib", "Ibc", "Ic"])[np.arange(N) % 8]
+    spectrum = np.arange(N) % 3 == 0
+    z = chance.uniform(0.1, 0.9, N)
+    head = {
+        "snid": np.arange(17, 17 + N),
+        "sntype": np.where(spectrum, np.where(types == "Ia", 1, 22), -9),
+        "host_photoz": z,
+        "sim_type": types,
+        "sim_redshift": z,
+    }
+    pq.write_table(pa.table(head), place / "spcc_head.parquet")
+    rows = {"snid": [], "mjd": [], "flt": [], "fluxcal": [], "fluxcalerr": []}
+    for snid, kind in zip(head["snid"].tolist(), types):
+        mjd = np.sort(chance.uniform(56200, 56300, 24))
+        fall = 15 if kind == "Ia" else 40
+        light = 60 * np.exp(-((mjd - 56240) ** 2) / np.where(mjd < 56240, 100, fall**2))
+        rows["snid"] += [snid] * 24
+        rows["mjd"] += mjd.tolist()
+        rows["flt"] += list("griz" * 6)
+        rows["fluxcal"] += (light + chance.normal(0, 2, 24)).tolist()
+        rows["fluxcalerr"] += [2.0] * 24
+    pq.write_table(pa.table(rows), place / "spcc_obs.parquet")
+
+
+def eros(folder: Path, chance: np.random.Generator) -> None:
+    """The stars of EROS-1 and, as lists in a second table, their light curves."""
+    import gzip
+
+    kind = np.arange(N) % 4 + 1
+    period = np.array([1.5, 5.0, 0.5, 250.0])[kind - 1] * chance.uniform(0.8, 1.2, N)
+    names = [f"{100 + i % 60}_{4000 + i}" for i in range(N)]
+    columns = {
+        "": names, "patch_id": 100.0 + np.arange(N) % 60, "magnitude_b": chance.uniform(17, 19, N).round(3),
+        "magnitude_r": chance.uniform(16, 18, N).round(3), "period": period.round(4),
+        "asym_b": chance.uniform(0.5, 2, N).round(3), "asym_r": chance.uniform(0.5, 2, N).round(3),
+        "log_p_not_variable": -chance.uniform(2, 30, N).round(2), "sigma_flux_b": chance.uniform(20, 90, N).round(2),
+        "sigma_flux_r": chance.uniform(20, 90, N).round(2), "type": kind.astype(float), "div_period": kind + 1.0,
+    }  # fmt: skip
+    _csv(folder / "train.csv", columns)
+    lines = [",time_points_b,time_points_r,light_points_b,light_points_r,error_points_b,error_points_r"]
+    for name, p, k in zip(names, period, kind):
+        time = [np.sort(chance.uniform(300, 700, 14)).round(2) for _ in "br"]
+        light = [(18 + 0.1 * k * np.cos(2 * np.pi * t / p) + chance.normal(0, 0.05, 14)).round(2) for t in time]
+        cells = [*time, *light, *[np.full(14, 0.05)] * 2]
+        lines.append(",".join([name, *(f'"{values.tolist()}"' for values in cells)]))
+    with gzip.open(folder / "train_varlength_features.csv.gz", "wt") as file:
+        file.write("\n".join(lines) + "\n")
+
+
+def linear(folder: Path, chance: np.random.Generator) -> None:
+    kind = np.arange(N) % 5
+    names = ("ra", "dec", "ug", "gi", "iK", "JK", "logP", "Ampl", "skew", "kurt", "magMed", "nObs", "LCtype", "ID")
+    place = [chance.uniform(0, 360, N), chance.uniform(-5, 60, N)]
+    values = [chance.normal(kind * 0.3, 0.2) for _ in range(9)]
+    codes = np.array([1, 2, 4, 5, 6])[kind]
+    table = np.stack([*place, *values, np.full(N, 300), codes, 29000 + np.arange(N)], 1)
+    header = "# a stand-in\n# " + " ".join(names) + "\n"
+    rows = "\n".join(" ".join(f"{v:.6g}" for v in row) for row in table)
+    (folder / "LINEARattributesFinalApr2013.dat").write_text(header + rows + "\n")

@@ -26,7 +26,7 @@ _HARMONICS = 6
 
 
 class Kind(NamedTuple):
-    """A family of pulsating stars. Magnitudes are in V; ``slope`` and ``zero`` are M_V = zero + slope (log P - pivot)."""
+    """A family of pulsating stars, in V: M_V = zero + slope (log10 P - pivot), with ``scatter``."""
 
     periods: tuple[float, float]  # days, log-uniform
     amplitudes: tuple[float, float]  # mag from faint to bright in V
@@ -180,7 +180,7 @@ class VariableStars:
         return {"period": period, "amplitude": amplitude, "magnitude": mean, "absolute": absolute}, magnitude.float()
 
     def _pulsating(self, draw: Draw, kind: Tensor, time: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Period, amplitude and the change of V: a sum of cosines whose maximum comes a fifth of a turn after minimum."""
+        """Period, amplitude and the change of V: a sum of sines that rises faster than it fades."""
         families = list(PULSATING.values())
         own = kind.clamp(max=len(families) - 1)
         table = torch.tensor([[*k.periods, *k.amplitudes, k.decay] for k in families])[own]
