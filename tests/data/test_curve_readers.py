@@ -153,9 +153,23 @@ def test_lists_in_the_cells_of_a_table(tmp_path: Path) -> None:
         assert source.schema()["light_curve"].bands == ("g", "r", "i")  # ZTF's numbers
         np.testing.assert_array_equal(found[0].flux, [16.0, 15.0])
         np.testing.assert_array_equal(found.band, [0, 0, 1])
-        assert reasons == [None, None, "hmjd has 3 values, mag 2 and magerr 3"]
+        assert reasons == [None, None, "its lists are of unequal lengths: hmjd 3, mag 2, magerr 3"]
         assert any("catflags" in note for note in source.notes)
         assert "hmjd" not in source.schema()
+
+
+@pytest.mark.parametrize(("quality", "kept"), [(None, [1, 1, 0]), (32768, [1, 1, 0]), (1, [2, 1, 0]), (0, [2, 1, 0])])
+def test_flagged_observations_are_dropped(quality: int | None, kept: list[int]) -> None:
+    flagged = LISTS.drop_columns(["catflags"])
+    flagged = flagged.append_column("catflags", pa.array([[32768, 0], [0], [0, 0, 0]]))
+    how = {"flags": "catflags"} | ({} if quality is None else {"quality": quality})
+    found, _ = curves(read(flagged, light_curve=how))
+    assert found.lengths.tolist() == kept
+    rows = OBS | {"photflag": [0, 32768, 0, 0, 0]}
+    found, _ = curves(read(HEADS, observations=rows, light_curve=how | {"flags": "photflag"}))
+    assert found.lengths.tolist() == [kept[0], 2, 0]
+    with pytest.raises(GsnnError, match="no column 'photflags' for flags"):
+        read(HEADS, observations=rows, light_curve={"flags": "photflags"})
 
 
 def test_lists_as_words_for_each_band(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from ..errors import GsnnError, on_disk
 from . import hats, stores
 from .schema import Schema
 from .survey import Survey
+from .writing import row_bytes
 
 _BYTES = 64 << 20  # of a row group
 MOST_ROWS = 1_000_000  # in a partition of a HATS catalogue
@@ -50,7 +51,7 @@ def arrow(survey: Survey, rows: Int64[np.ndarray, " n"]) -> pa.Table:
 
 
 def _pieces(survey: Survey, rows: Int64[np.ndarray, " n"]) -> Iterator[tuple[np.ndarray, pa.Table]]:
-    width = sum(c.size * np.dtype(c.dtype).itemsize for c in survey.schema.columns if c.kind not in ("text", "id"))
+    width = sum(map(row_bytes, survey.schema.columns))
     size = int(np.clip(_BYTES // max(width, 1), 16, 1 << 17))
     for start in range(0, len(rows), size):
         some = np.asarray(rows[start : start + size])

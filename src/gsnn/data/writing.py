@@ -62,7 +62,8 @@ def _bites(total: int, block: int) -> Iterator[tuple[int, int]]:
             size = max(size // 2, 16)
 
 
-def _row_bytes(column: Column) -> int:
+def row_bytes(column: Column) -> int:
+    """About how many bytes a value of the column takes."""
     if column.kind == "light_curve":
         return OBSERVATION_BYTES * 1000  # a guess: how long they are is known only when they have been read
     return 0 if column.kind in ("label", "text", "id") else np.dtype(column.dtype).itemsize * column.size
@@ -82,13 +83,13 @@ class Stored:
         reserved = {ROW, CHECKSUM, HEALPIX} & set(schema)
         if reserved:
             raise GsnnError(f"the column name {min(reserved)!r} is GSNN's own; rename it in the data")
-        row_bytes = sum(map(_row_bytes, schema.columns))
+        width = sum(map(row_bytes, schema.columns))
         extra = [pa.field(ROW, pa.int64()), pa.field(CHECKSUM, pa.int64())]
         extra += [pa.field(HEALPIX, pa.int64())] if "ra" in schema and "dec" in schema else []
         about = schema.arrow().metadata
         fields = [*map(codec.field, schema.columns), *extra]
         arrow = pa.schema(fields, metadata={**about, SEAL: seal(about[b"gsnn"])})
-        return cls(schema, arrow, int(np.clip(_BLOCK_BYTES // max(row_bytes, 1), 16, 1 << 16)))
+        return cls(schema, arrow, int(np.clip(_BLOCK_BYTES // max(width, 1), 16, 1 << 16)))
 
     def rows(
         self, source: Source, start: int, stop: int, seed: int, first: int

@@ -46,8 +46,9 @@ class Wanted:
 
     ``to_flux`` turns magnitudes into microjansky (AB). ``repeated`` says what becomes of several observations in one
     band at one time: the object is set aside, or they are combined, weighted by 1/error^2. ``bad_errors`` says it of
-    errors that are not positive: the object is set aside, or the observations are dropped. ``quality`` are the bits
-    of Kepler's and TESS's flags that disqualify a cadence.
+    errors that are not positive: the object is set aside, or the observations are dropped. ``flags`` is a column of
+    bits that say what was wrong, and ``quality`` are those that disqualify an observation (all, if it is not given; of
+    Kepler and TESS those that mean lost data).
     """
 
     name: str = "light_curve"
@@ -55,6 +56,7 @@ class Wanted:
     flux: str | list[str] | None = None
     error: str | list[str] | None = None
     band: str | None = None
+    flags: str | None = None
     bands: list[str] | None = None
     unit: str | None = None
     time_unit: str | None = None
@@ -102,6 +104,11 @@ class Parts:
     time: str
     flux: str
     error: str
+    flags: str = ""
+
+    @property
+    def columns(self) -> list[str]:
+        return [name for name in (self.time, self.flux, self.error, self.flags) if name]
 
 
 def parts_of(names: Sequence[str], wanted: Wanted) -> tuple[list[Parts], Wanted]:
@@ -115,7 +122,7 @@ def parts_of(names: Sequence[str], wanted: Wanted) -> tuple[list[Parts], Wanted]
         role, band, rank = _role(name)
         if role and (band not in found[role] or rank < _role(found[role][band])[2]):
             found[role][band] = name
-    for role in ("time", "flux", "error"):
+    for role in ("time", "flux", "error", "flags"):
         given = getattr(wanted, role)
         for name in [given] if isinstance(given, str) else given or []:
             if name not in names:
@@ -134,7 +141,7 @@ def parts_of(names: Sequence[str], wanted: Wanted) -> tuple[list[Parts], Wanted]
         error = wanted.error or found["error"].get(mine) or found["error"].get("")
         error = error[number] if isinstance(error, list) and number < len(error) else error
         if time and isinstance(error, str):
-            parts.append(Parts(band, time, flux, error))
+            parts.append(Parts(band, time, flux, error, wanted.flags or ""))
         elif wanted.flux or wanted.time or wanted.error:
             lacking = "time" if not time else "error"
             raise GsnnError(f"light_curve: no column of the {lacking} of {flux!r}; name it by {lacking} = ...")
@@ -256,6 +263,15 @@ def without_stand_ins(values: np.ndarray, name: str) -> np.ndarray:
     return np.where(np.abs(values) >= NO_MAGNITUDE, np.nan, values) if is_magnitude(name) else values
 
 
+def unflagged(columns: Sequence[np.ndarray], names: Sequence[str], wanted: Wanted) -> list[np.ndarray]:
+    """Time, flux and error of the columns of a part: without stand-ins, and without a flux where a flag forbids it."""
+    time, flux, error = (without_stand_ins(values, name) for values, name in zip(columns[:3], names))
+    for flags in columns[3:]:
+        bits = np.nan_to_num(flags).astype(np.int64) & (-1 if wanted.quality is None else wanted.quality)
+        flux = np.where(bits == 0, flux, np.nan)
+    return [time, flux, error]
+
+
 def with_lists(raw: Raw, given: Wanted | None) -> Raw:
     """``raw`` with the light curves that lie in its cells as lists; other lists are left out, and that is told."""
     lists = {one.name: one for one in raw.fields if one.dtype == LISTS}
@@ -265,7 +281,7 @@ def with_lists(raw: Raw, given: Wanted | None) -> Raw:
             raise GsnnError(f"{raw.stem} has no columns that hold light curves; take light_curve out of its settings")
         return raw
     parts, wanted = parts_of(list(lists), given or Wanted())
-    used = {name for one in parts for name in (one.time, one.flux, one.error)}
+    used = {name for one in parts for name in one.columns}
     left = [name for name in lists if name not in used]
     notes = [f"columns of unequal lists were left out: {', '.join(left)}"] if left else []
     if not parts:
@@ -287,17 +303,17 @@ def with_lists(raw: Raw, given: Wanted | None) -> Raw:
         pieces = []
         for one, its in zip(parts, fixed):
             columns, lengths = [], []
-            for name in (one.time, one.flux, one.error):
+            for name in one.columns:
                 values = lists[name].arrow(indices, reasons)
                 lengths.append(np.asarray(values.value_lengths().fill_null(0)))
-                columns.append(without_stand_ins(np.asarray(values.flatten().cast(pa.float64())), name))
-            uneven = (lengths[0] != lengths[1]) | (lengths[0] != lengths[2])
+                columns.append(np.asarray(values.flatten().cast(pa.float64())))
+            uneven = np.any([length != lengths[0] for length in lengths], axis=0)
             for at in np.flatnonzero(uneven):
-                n = [int(length[at]) for length in lengths]
-                reasons[at] = reasons[at] or f"{one.time} has {n[0]} values, {one.flux} {n[1]} and {one.error} {n[2]}"
+                told = ", ".join(f"{name} {length[at]}" for name, length in zip(one.columns, lengths))
+                reasons[at] = reasons[at] or f"its lists are of unequal lengths: {told}"
             rows = np.arange(len(indices))
             keep = [~uneven.repeat(length) for length in lengths]
-            columns = [column[some] for column, some in zip(columns, keep)]
+            columns = unflagged([column[some] for column, some in zip(columns, keep)], one.columns, wanted)
             owner = rows.repeat(np.where(uneven, 0, lengths[0]))
             number = codes[indices][owner] if band is not None else np.full(len(owner), its)
             pieces.append((owner, *columns, number))

@@ -22,7 +22,7 @@ from .curves import (
     gathered,
     numbered,
     parts_of,
-    without_stand_ins,
+    unflagged,
 )
 from .identity import IDS
 from .raw import CURVES, LISTS, TEXT, Field, Raw, clean, of_array, values_of, words
@@ -58,7 +58,7 @@ def with_observations(objects: Raw, table: Raw, on: str | None, wanted: Wanted, 
         (bands, fixed), codes = bands_of(parts, wanted), None
     pieces = []
     for k, one in enumerate(parts):
-        columns = [without_stand_ins(floats(table, by_name[n]), n) for n in (one.time, one.flux, one.error)]
+        columns = unflagged([floats(table, by_name[name]) for name in one.columns], one.columns, wanted)
         number = np.full(len(owner), fixed[k], np.uint8) if codes is None else codes
         pieces.append((owner, *columns, number))
     owner, *columns = (np.concatenate(some) for some in zip(*pieces))
@@ -125,7 +125,7 @@ def of_tables(tables: Sequence[Raw | str], names: Sequence[str], wanted: Wanted,
             f"{{ time = ..., flux = ..., error = ... }} (there are {', '.join(columns[:20])})"
         )
     band = band_column(first.fields, wanted)
-    used = {name for one in parts for name in (one.time, one.flux, one.error)} | ({band.name} if band else set())
+    used = {name for one in parts for name in one.columns} | ({band.name} if band else set())
     bad: dict[int, str] = {}
     pieces: list[tuple] = []
     seen: list[pa.Array] = []
@@ -146,7 +146,7 @@ def of_tables(tables: Sequence[Raw | str], names: Sequence[str], wanted: Wanted,
             read = {n: floats(table, by_name[n]) for n in used if not (band and n == band.name)}
             which = words(values_of(table, by_name[band.name])) if band else None
             for which_part, one in enumerate(parts):
-                values = [without_stand_ins(read[n], n) for n in (one.time, one.flux, one.error)]
+                values = unflagged([read[name] for name in one.columns], one.columns, wanted)
                 pieces.append((owner, *values, np.full(len(owner), which_part)))
                 seen += [which] if which is not None else []
             for name in extra:

@@ -85,4 +85,6 @@ def _photometry(path: str) -> str:
         there = os.path.join(os.path.dirname(path), name + ending)
         if os.path.exists(there):
             return there
-    raise GsnnError(f"{path} needs the file {name} (or {name}.gz) beside it, which is not there")
+    raise GsnnError(
+        f"{path} needs the file {name} (or {name}.gz) beside it, which is not there; hdu = 1 reads the table alone"
+    )
