@@ -61,6 +61,7 @@ PARTS: dict[str, dict[str, str]] = {
         "echo-state": "gsnn.models.echo_state:EchoState",
         "time-transformer": "gsnn.models.time_transformer:TimeTransformer",
         "seq2seq": "gsnn.models.seq2seq:Seq2Seq",
+        "joint": "gsnn.models.joint:Joint",
     },
     "objective": {
         "classify": "gsnn.objectives.classify:Classify",

@@ -20,6 +20,7 @@ SEQUENCES = {
 KINDS = {
     **dict.fromkeys(IMAGES, (("image",), ("image", "table"), ("images", "table"))),
     **dict.fromkeys(SEQUENCES, (("curve", "table"), ("series", "strain"))),
+    "joint": (("image", "curve", "table"),),
 }
 SMALL = {
     "transformer": {"width": 16, "layers": 2, "patch": 5},
@@ -35,6 +36,7 @@ SMALL = {
     "echo-state": {"width": 24, "degree": 5},
     "time-transformer": {"width": 16, "layers": 2, "heads": 2},
     "seq2seq": {"width": 8, "horizon": 3},
+    "joint": {"width": 8, "channels": 8, "depth": 3},
 }
 
 

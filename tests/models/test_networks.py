@@ -37,7 +37,7 @@ EXPORTED = {"rnn", "wavenet", "time-transformer"}  # of the sequences: the other
 
 
 def readable(name):
-    return schema("curve" if name in SEQUENCES else "image")
+    return schema(*KINDS["joint"][0]) if name == "joint" else schema("curve" if name in SEQUENCES else "image")
 
 
 class OneDict(torch.nn.Module):
@@ -130,7 +130,8 @@ class TestRefusals:
             build(name, "model", Schema.of([]), 2)
 
     def test_a_column_that_it_cannot_read(self, name):
-        strange = Column("cells", "field", shape=(9, 9)) if name in SEQUENCES else Column("cells", "light_curve")
+        curves = name in SEQUENCES or name == "joint"
+        strange = Column("cells", "field", shape=(9, 9)) if curves else Column("cells", "light_curve")
         with pytest.raises(GsnnError, match=f"'cells'.*{strange.kind}"):
             build(name, "model", Schema.of([*readable(name).columns, strange]), 2)
 

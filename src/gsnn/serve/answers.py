@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from ..data.light_curves import LightCurve, LightCurves
+from ..data.light_curves import LightCurves
 from ..data.readers.alerts import PARTS, SKIES
 from ..data.readers.avro import decode
 from ..data.schema import Column, Schema
@@ -61,55 +61,60 @@ class Answerer:
         self.image = "stamps" in inputs
         self.curve = "light_curve" in inputs
         self.numbers = [c.name for c in inputs.of_kind("scalar", "position")]
+        self.wants_numbers = bool(inputs.of_kind("scalar"))
         runtime.prepare()
         runtime.place(model).eval()
-        self.schema = self._predicted(self._still(2)).schema
+        self.schema = self._predicted(*self._still(2)).schema
 
     def __call__(self, packets: Sequence[bytes | None], schemas: Mapping[int, str] | None = None) -> pa.Table:
         """A row a packet, in their order. What cannot be used has no prediction, and the reason as its flag."""
         alerts: list[dict[str, Any]] = []
-        places: list[int | None] = []
-        reasons: list[str | None] = []
-        for packet in packets:
+        reasons: dict[int, str] = {}
+        where: list[int] = []  # the packet of each alert
+        for place, packet in enumerate(packets):
             try:
                 alerts.append(self._read(packet, schemas))
-                places.append(len(alerts) - 1)
-                reasons.append(None)
+                where.append(place)
             except GsnnError as error:
-                places.append(None)
-                reasons.append(f"quarantined: {error}")
-        if not alerts:
-            table = self.schema.empty_table()
-        else:
-            table = self._predicted(alerts)
-        table = table.take(pa.array(places, pa.int64()))
-        if len(alerts) < len(packets):
-            flag = [reason or given for reason, given in zip(reasons, table.column(FLAG).to_pylist())]
-            table = table.set_column(table.schema.get_field_index(FLAG), FLAG, pa.array(flag, pa.string()))
-        return table
+                reasons[place] = str(error)
+        curves = LightCurves.of([alert["light_curve"] for alert in alerts]) if self.curve else None
+        if curves is not None:
+            faults = curves.faults(len(self.model.inputs["light_curve"].bands))
+            reasons |= {place: fault for place, fault in zip(where, faults) if fault}
+            good = [i for i, fault in enumerate(faults) if not fault]
+            alerts, where, curves = (
+                [alerts[i] for i in good],
+                [where[i] for i in good],
+                curves.take(np.array(good, np.int64)),
+            )
+        table = self._predicted(alerts, curves) if alerts else self.schema.empty_table()
+        if not reasons:
+            return table
+        row_of = {place: row for row, place in enumerate(where)}
+        table = table.take(pa.array([row_of.get(place) for place in range(len(packets))], pa.int64()))
+        flag = table.column(FLAG).to_pylist()
+        for place, reason in reasons.items():
+            flag[place] = f"quarantined: {reason}"
+        return table.set_column(table.schema.get_field_index(FLAG), FLAG, pa.array(flag, pa.string()))
 
     def _read(self, packet: bytes | None, schemas: Mapping[int, str] | None) -> dict[str, Any]:
         if not packet:
             raise GsnnError("the message is empty")
         try:
-            alert = decode(packet, schemas, stamps=self.image)
+            alert = decode(packet, schemas, stamps=self.image, numbers=self.wants_numbers)
         except GsnnError:
             raise
         except Exception as error:  # one packet among a million must not end the stream
             raise GsnnError(f"the alert packet cannot be read ({type(error).__name__}: {error})") from error
         if reason := self.unfit.get(alert["survey"]):
             raise GsnnError(f"an alert of {alert['survey']}, which the network cannot read: {reason}")
-        if self.curve:
-            bands = len(SKIES[alert["survey"]].bands)
-            if reason := LightCurves.of([alert["light_curve"]]).faults(bands)[0]:
-                raise GsnnError(reason)
         return alert
 
-    def _predicted(self, alerts: list[dict[str, Any]]) -> pa.Table:
+    def _predicted(self, alerts: list[dict[str, Any]], curves: LightCurves | None) -> pa.Table:
         model, runtime = self.model, self.runtime
         columns = {name: np.array([a.get(name, np.nan) for a in alerts], np.float64) for name in self.numbers}
         with torch.inference_mode():
-            batch = runtime.place_batch(self._batch(alerts, columns))
+            batch = runtime.place_batch(self._batch(alerts, columns, curves))
             with runtime.autocast():
                 features = model.features(batch)
                 prediction = model.from_features(features, batch)
@@ -121,13 +126,14 @@ class Answerer:
         block = {name: values for name, values in columns_of(prediction).items() if name not in about}
         return pa.table({**about, **block, FLAG: pa.array(flag, pa.string())})
 
-    def _batch(self, alerts: list[dict[str, Any]], columns: Mapping[str, np.ndarray]) -> Batch:
+    def _batch(
+        self, alerts: list[dict[str, Any]], columns: Mapping[str, np.ndarray], curves: LightCurves | None
+    ) -> Batch:
         """The inputs as a stream of a survey gives them."""
         batch = {name: torch.from_numpy(values.astype(np.float32)) for name, values in columns.items()}
         batch["row"] = torch.arange(len(alerts))
-        if self.curve:
-            curves = LightCurves.of([a["light_curve"] for a in alerts]).padded()
-            batch |= {f"light_curve.{part}": torch.from_numpy(values) for part, values in curves.items()}
+        if curves is not None:
+            batch |= {f"light_curve.{part}": torch.from_numpy(values) for part, values in curves.padded().items()}
         if self.image:
             shape = self.model.inputs["stamps"].shape
             stamps = np.full((len(alerts), *shape), np.nan, np.float32)
@@ -138,8 +144,9 @@ class Answerer:
             batch["stamps"] = torch.from_numpy(stamps)
         return batch
 
-    def _still(self, count: int) -> list[dict[str, Any]]:
+    def _still(self, count: int) -> tuple[list[dict[str, Any]], LightCurves | None]:
         """Alerts of nothing: what the columns of an answer are is known before any alert comes."""
-        curve = LightCurve(np.zeros(1), np.ones(1, np.float32), np.ones(1, np.float32), np.zeros(1, np.uint8))
-        one = {"id": "", "object_id": "", "ra": 0.0, "dec": 0.0, "light_curve": curve, "stamps": None}
-        return [{**one, **dict.fromkeys(set(self.numbers) - set(one), 0.0)}] * count
+        one = {"id": "", "object_id": "", "ra": 0.0, "dec": 0.0, "stamps": None}
+        alerts = [{**one, **dict.fromkeys(set(self.numbers) - set(one), 0.0)}] * count
+        curve = (np.zeros(1), np.ones(1), np.ones(1), np.zeros(1))
+        return alerts, LightCurves.of([curve] * count) if self.curve else None

@@ -51,19 +51,19 @@ SKIES = {
 }
 
 
-def alert(schema: str, record: dict[str, Any], *, stamps: bool = True) -> dict[str, Any]:
+def alert(schema: str, record: dict[str, Any], *, stamps: bool = True, numbers: bool = True) -> dict[str, Any]:
     """The columns of one record (those of ``avro.decode``); ``schema`` is the name of its schema, as "ztf.alert"."""
     survey = schema.split(".")[0]
     if survey not in SKIES:
         raise GsnnError(f"the Avro record is a {schema[:40]!r}, not an alert of {', '.join(SKIES)}")
     try:
-        return (_of_lsst if survey == "lsst" else _of_candidate)(survey, record, stamps)
+        return (_of_lsst if survey == "lsst" else _of_candidate)(survey, record, stamps, numbers)
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         what = f"has no {error}" if isinstance(error, KeyError) else f"holds what no alert does ({error})"
         raise GsnnError(f"the alert packet of {survey} {what}") from error
 
 
-def _of_candidate(survey: str, record: dict[str, Any], stamps: bool) -> dict[str, Any]:
+def _of_candidate(survey: str, record: dict[str, Any], stamps: bool, numbers: bool) -> dict[str, Any]:
     """ZTF and those that follow its schema: ``candidate``, ``prv_candidates``, and ``fp_hists`` since version 4."""
     sky, own = SKIES[survey], record["candidate"]
     seen = [_forced(sky, one) for one in record.get("fp_hists") or []]
@@ -76,7 +76,7 @@ def _of_candidate(survey: str, record: dict[str, Any], stamps: bool) -> dict[str
     return {
         **_about(survey, record["candid"], object_id, own, seen, packed),
         **({"stamps": _stamps(packed, sky.side, corner)} if stamps else {}),
-        **_numbers(own),
+        **(_numbers(own) if numbers else {}),
     }
 
 
@@ -99,7 +99,7 @@ def _forced(sky: Sky, one: dict[str, Any]) -> tuple[float, float, float, int] | 
     return one["jd"] - JD_OF_MJD, flux * unit, error * unit, sky.band(one.get("fid"))
 
 
-def _of_lsst(survey: str, record: dict[str, Any], stamps: bool) -> dict[str, Any]:
+def _of_lsst(survey: str, record: dict[str, Any], stamps: bool, numbers: bool) -> dict[str, Any]:
     """LSST: ``diaSource``, ``prvDiaSources``, ``prvDiaForcedSources`` and ``diaObject``."""
     sky, own = SKIES[survey], record["diaSource"]
     sources = [*(record.get("prvDiaForcedSources") or []), own, *(record.get("prvDiaSources") or [])]
@@ -111,7 +111,7 @@ def _of_lsst(survey: str, record: dict[str, Any], stamps: bool) -> dict[str, Any
     return {
         **_about(survey, own["diaSourceId"], object_id, own, seen, packed),
         **({"stamps": _stamps(packed, sky.side, (None, None))} if stamps else {}),
-        **_numbers(own),
+        **(_numbers(own) if numbers else {}),
     }
 
 

@@ -29,21 +29,23 @@ MOST_SCHEMA = 1 << 20
 Schemas = Mapping[int, str]
 
 
-def decode(packet: bytes, schemas: Schemas | None = None, *, stamps: bool = True) -> dict[str, Any]:
+def decode(
+    packet: bytes, schemas: Schemas | None = None, *, stamps: bool = True, numbers: bool = True
+) -> dict[str, Any]:
     """One alert packet as the columns of a survey.
 
     ``survey`` ("ztf", "lsst", "pgir" or "winter"), ``id`` (of this detection), ``object_id``, ``ra`` and ``dec``
     [deg], ``light_curve`` (a LightCurve in uJy; ``band`` counts the bands of ``SKIES[survey]``, times are MJD),
     ``stamps`` (float32 [3, y, x]: science, template, difference; NaN outside the image; None if the packet has none),
     and every number of the detection by its name in the packet. ``schemas`` are the schemas (JSON) of a registry by
-    number, for packets that only name theirs.
+    number, for packets that only name theirs. Without ``stamps`` or ``numbers`` these are left out.
 
     Raises GsnnError, one sentence, for whatever is no such packet.
     """
     found = list(_records(packet, schemas))
     if len(found) != 1:
         raise GsnnError(f"the alert packet holds {len(found)} records, and one was expected")
-    return alert(*found[0], stamps=stamps)
+    return alert(*found[0], stamps=stamps, numbers=numbers)
 
 
 def _records(packet: bytes, schemas: Schemas | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
