@@ -4,9 +4,10 @@
 
 ``decode``: packets decoded, and answered without a broker, for each second of one core. ``drain``: packets that wait at
 the broker are answered as fast as can be by ``--nproc`` processes, by the clock. ``core``: the same by one process, for
-each second of a core that it used (Kafka and writing included), which other work on the machine disturbs less. ``live``: packets come at ``--rate``; lag,
-latency from the broker to the written answer. ``storm``: the same for ``--minutes`` while the watch is killed (SIGKILL)
-every ``--kill-every`` seconds on average and started again; every message must be answered once.
+each second of a core that it used (Kafka and writing included), which other work on the machine disturbs less.
+``live``: packets come at ``--rate``; lag, and latency from the broker to the written answer. ``storm``: the same for
+``--minutes`` while the watch is killed (SIGKILL) every ``--kill-every`` seconds on average and started again; every
+message must be answered once.
 """
 
 from __future__ import annotations
