@@ -12,7 +12,7 @@ from gsnn.baselines.light_curves import statistics, transient
 from gsnn.baselines.variability import variability
 from gsnn.config import build
 from gsnn.data.light_curves import LightCurves
-from gsnn.data.schema import Column, Schema
+from gsnn.data.schema import Column
 from gsnn.data.survey import Survey
 
 LC = Column("lc", "light_curve", unit="nJy", bands=("g", "r"), time_unit="d")
@@ -138,24 +138,20 @@ def test_baselines_tell_light_curves_apart(tmp_path):
         assert (answer == test.columns(["kind"])["kind"]).mean() > 0.75, name
 
 
-def test_the_period_among_the_inputs_folds():
-    curves, period, _ = stars(20)
-    columns = {Column("id", "id"): [str(i) for i in range(20)], MAG: curves, Column("period", "scalar"): period}
-    from test_baselines import FakeView
-
-    schema = Schema.of(columns)
-    view = FakeView(schema, {"lc": _Taken(curves), "period": period}, np.arange(20))
-    matrix, names = features(view, schema.select(["lc", "period"]))
-    assert np.isfinite(matrix[:, names.index("lc.r21_g")]).all()
-    _, without = features(view, schema.select(["lc"]))
-    assert "lc.r21_g" not in without
-
-
-class _Taken:
-    """Light curves that are indexed like an array."""
-
-    def __init__(self, curves: LightCurves):
-        self.curves = curves
-
-    def __getitem__(self, rows: np.ndarray) -> LightCurves:
-        return self.curves.take(rows)
+def test_the_period_among_the_inputs_folds_and_else_one_is_looked_for(tmp_path):
+    curves, period, _ = stars(12)
+    columns = {
+        Column("id", "id"): [str(i) for i in range(12)],
+        MAG: curves,
+        Column("period", "scalar"): period.tolist(),
+    }
+    survey = Survey.create(tmp_path / "sky", tiny.Rows(columns), seed=0)
+    view = survey.view(np.arange(12))
+    given, names = features(view, survey.schema.select(["lc", "period"]))
+    found, others = features(view, survey.schema.select(["lc"]))
+    assert "lc.sine" in others
+    assert "lc.sine" not in names
+    for matrix, own in ((given, names), (found, others)):
+        assert np.isfinite(matrix[:, own.index("lc.r21_g")]).all()
+    near = 10 ** (found[:, others.index("lc.log_period")] - given[:, names.index("lc.log_period")])
+    assert (np.abs(near[0::2] - 1) < 0.01).all()  # the pulsating ones

@@ -180,7 +180,7 @@ def _dense(view: View, column: Column, images: str) -> tuple[Float[np.ndarray, "
 
 
 def _curves(view: View, column: Column, inputs: Schema) -> tuple[Float[np.ndarray, "object feature"], list[str]]:
-    """Statistics of light curves; folded at the input called ``period``, if there is one."""
+    """Statistics of light curves; magnitudes are folded at the input ``period``, or at one that is found."""
     from .light_curves import statistics
 
     period = next((c.name for c in inputs.of_kind("scalar") if c.name.lower() in ("period", "p")), None)

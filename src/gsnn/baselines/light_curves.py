@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ..data.light_curves import LightCurves
+from ..data.periods import best_periods
 from ..data.schema import Column
 from .bazin import Segments, fit
 
@@ -25,12 +26,16 @@ def statistics(
 ) -> tuple[Float[np.ndarray, "object statistic"], list[str]]:
     """The statistics that suit ``column`` (by its unit) and their names; NaN where one has no meaning.
 
-    ``period`` [object], in the curves' unit of time, is used to fold magnitudes where it is known.
+    ``period`` [object], in the curves' unit of time, is used to fold magnitudes; if None it is looked for, and what a
+    sine of it explains is one more statistic.
     """
     if "mag" in column.unit.lower():
         from .variability import variability
 
-        found = variability(curves, column.bands or ("",), period)
+        explained = {}
+        if period is None:
+            period, explained["sine"] = best_periods(curves)
+        found = {**variability(curves, column.bands or ("",), period), **explained}
     else:
         found = transient(curves, column.bands or ("",))
     return np.stack(list(found.values()), 1), list(found)
