@@ -88,7 +88,7 @@ class TestEvery:
         part = {k: v[some][:, :steps] if k.startswith("lc.") else v[some] for k, v in batch.items()}
         for name, tensor in change(part, Rng(1), INPUTS).items():
             wanted = whole[name][some][:, :steps] if name.startswith("lc.") else whole[name][some]
-            torch.testing.assert_close(tensor, wanted, rtol=1e-4, atol=1e-3)
+            torch.testing.assert_close(tensor, wanted, rtol=1e-4, atol=1e-2)  # of 400: float32 solves a matrix
 
     def test_an_empty_batch_and_one_without_light_curves(self, spec):
         change = build(spec, "augment")
