@@ -20,6 +20,8 @@ from .errors import ConfigError, GsnnError, suggest
 PARTS: dict[str, dict[str, str]] = {
     "source": {
         "galaxies": "gsnn.simulate.galaxies:Galaxies",
+        "transits": "gsnn.simulate.transits:Transits",
+        "transit-candidates": "gsnn.data.transit_candidates:TransitCandidates",
         "supernovae": "gsnn.simulate.supernovae:Supernovae",
         "variable-stars": "gsnn.simulate.variable_stars:VariableStars",
         "binaries": "gsnn.simulate.binaries:BinaryMergers",
@@ -55,6 +57,7 @@ PARTS: dict[str, dict[str, str]] = {
         "unet": "gsnn.models.unet:UNet",
         "cnn1d": "gsnn.models.cnn1d:CNN1d",
         "resnet1d": "gsnn.models.resnet1d:ResNet1d",
+        "candidate-cnn": "gsnn.models.candidate_cnn:CandidateCNN",
         "rnn": "gsnn.models.rnn:RNN",
         "wavenet": "gsnn.models.wavenet:WaveNet",
         "cnn-rnn": "gsnn.models.cnn_rnn:CNNRNN",
@@ -85,6 +88,8 @@ PARTS: dict[str, dict[str, str]] = {
         "cas-boosting": "gsnn.baselines.morphology:CASBoosting",
         "cas-forest": "gsnn.baselines.morphology:CASForest",
         "pixel-forest": "gsnn.baselines.morphology:PixelForest",
+        "bls": "gsnn.baselines.transits:BLS",
+        "tls": "gsnn.baselines.transits:TLS",
     },
     "explainer": {
         "saliency": "gsnn.explain.attribution:Saliency",

@@ -21,6 +21,7 @@ KINDS = {
     **dict.fromkeys(IMAGES, (("image",), ("image", "table"), ("images", "table"))),
     **dict.fromkeys(SEQUENCES, (("curve", "table"), ("series", "strain"))),
     "joint": (("image", "curve", "table"),),
+    "candidate-cnn": (("views", "table"), ("views",)),
 }
 SMALL = {
     "transformer": {"width": 16, "layers": 2, "patch": 5},
@@ -29,6 +30,7 @@ SMALL = {
     "resnet": {"width": 8, "blocks": [1, 1]},
     "unet": {"width": 8, "depth": 2},
     "cnn1d": {"width": 8, "depth": 3},
+    "candidate-cnn": {"width": 8, "depth": 2, "candidates": 2},
     "resnet1d": {"width": 8, "blocks": [1, 1]},
     "rnn": {"width": 8},
     "wavenet": {"width": 8, "layers": 3},
@@ -51,6 +53,7 @@ def schema(*kinds, y=18, x=16):
     columns = {"image": [image], "images": [image, infrared], "table": table}
     columns["curve"] = [Column("lc", "light_curve", bands=("g", "r", "i"))]
     columns["series"] = [Column("flux", "series", shape=(11,))]
+    columns["views"] = [Column("orbit", "series", shape=(6, 17)), Column("transit", "series", shape=(6, 11))]
     columns["strain"] = [Column("strain", "strain", shape=(2, 19))]
     return Schema.of(itertools.chain(*(columns[kind] for kind in kinds)))
 

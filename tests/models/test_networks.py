@@ -37,7 +37,9 @@ EXPORTED = {"rnn", "wavenet", "time-transformer"}  # of the sequences: the other
 
 
 def readable(name):
-    return schema(*KINDS["joint"][0]) if name == "joint" else schema("curve" if name in SEQUENCES else "image")
+    if name in ("joint", "candidate-cnn"):
+        return schema(*KINDS[name][0])
+    return schema("curve" if name in SEQUENCES else "image")
 
 
 class OneDict(torch.nn.Module):
