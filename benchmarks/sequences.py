@@ -181,7 +181,7 @@ def supernovae(folder: Path, objects: int) -> object:
     return Chosen()
 
 
-def quality(folder: Path, objects: int, epochs: int, seeds: int) -> dict[str, dict]:
+def quality(folder: Path, objects: int, epochs: int, seeds: int, networks: list[str]) -> dict[str, dict]:
     """Area under the ROC curve (Ia or not) on half of some of SPCC, every network as it comes, the same training."""
     from sklearn.metrics import roc_auc_score
 
@@ -193,8 +193,8 @@ def quality(folder: Path, objects: int, epochs: int, seeds: int) -> dict[str, di
     found: dict[str, dict] = {}
     with tempfile.TemporaryDirectory() as scratch:
         survey = Survey.create(Path(scratch) / "spcc.survey", supernovae(folder, objects))
-        for name, settings in NETWORKS.items():
-            spec = {"name": name, **settings}
+        for name in networks:
+            spec = {"name": name, **NETWORKS[name]}
             table = {
                 "question": "Is it a Ia?",
                 "schema": 1,
@@ -252,6 +252,7 @@ def main() -> None:
     parser.add_argument("--quality", type=int, default=0, help="objects of SPCC to train every network on (and test)")
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS), help="of --quality")
     parser.add_argument("--figure", type=Path)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / f"{Path(__file__).stem}.json")
     arguments = parser.parse_args()
@@ -272,7 +273,8 @@ def main() -> None:
             result["padding"][name] = about | {"batch": waste(lengths)}
             print(name, json.dumps(result["padding"][name]), flush=True)
         if arguments.quality:
-            result["quality"] = quality(arguments.data, arguments.quality, arguments.epochs, arguments.seeds)
+            how = (arguments.quality, arguments.epochs, arguments.seeds, arguments.networks)
+            result["quality"] = kept.get("quality", {}) | quality(arguments.data, *how)
     if arguments.rounds:
         result["cost"] = cost(arguments.rounds, arguments.longest)
     result["load_average"] = os.getloadavg()

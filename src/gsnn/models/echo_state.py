@@ -17,7 +17,8 @@ class Reservoir(nn.Module):
 
     Jaeger 2001 (GMD report 148), with the leak of Jaeger et al. 2007 (doi:10.1016/j.neunet.2007.04.016), eq. 2. Each
     unit hears ``degree`` others; W is scaled to its ``radius``, the size of its largest eigenvalue, below 1 so that the
-    past fades. Nothing here has a gradient, so a training step costs a pass forwards.
+    past fades. States are handed on with zero mean and unit variance over the units, so that the readout learns at the
+    usual rate. Nothing here has a gradient, so a training step costs a pass forwards.
     """
 
     def __init__(self, features: int, width: int, radius: float, leak: float, scale: float, degree: int):
@@ -43,7 +44,7 @@ class Reservoir(nn.Module):
         for heard in given:
             state = torch.lerp(state, torch.tanh(torch.addmm(heard, state, self.weight.T)), self.leak)
             states.append(state)
-        return torch.stack(states, 1)
+        return nn.functional.layer_norm(torch.stack(states, 1), state.shape[1:])
 
 
 class EchoState(Sequences):

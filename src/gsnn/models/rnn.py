@@ -28,10 +28,18 @@ def backwards(
     return x.gather(1, torch.where(back < 0, steps, back)[..., None].expand_as(x))
 
 
+def remember(layer: nn.LSTM) -> None:
+    """Begin with open forget gates, a bias of 1 (Gers et al. 2000, doi:10.1162/089976600300015015; Jozefowicz 2015)."""
+    with torch.no_grad():
+        forget = slice(layer.hidden_size, 2 * layer.hidden_size)
+        layer.bias_ih_l0[forget] = 1
+        layer.bias_hh_l0[forget] = 0
+
+
 class Recurrent(nn.Module):
     """Layers of one cell; with ``bidirectional`` half of the width reads from the end.
 
-    Steps are never packed: what follows the last step changes nothing before it, and the backward half reads the valid
+    States begin small, and are brought to unit size by a LayerNorm at the end. Steps are never packed: what follows the last step changes nothing before it, and the backward half reads the valid
     steps in reverse, so that padding costs time and nothing else. The recurrence is float32 even under autocast: over
     hundreds of steps a state in bfloat16 forgets.
     """
@@ -43,7 +51,10 @@ class Recurrent(nn.Module):
         sizes = [features, *[width] * (layers - 1)]
         self.ahead = nn.ModuleList(make(size, each, batch_first=True) for size in sizes)
         self.back = nn.ModuleList(make(size, each, batch_first=True) for size in sizes if bidirectional)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout, self.norm = nn.Dropout(dropout), nn.LayerNorm(width)
+        if cell == "lstm":
+            for layer in (*self.ahead, *self.back):
+                remember(layer)
 
     def forward(
         self,
@@ -65,7 +76,7 @@ class Recurrent(nn.Module):
             if self.both:
                 states.append(backwards(self.back[i](backwards(x, valid))[0], valid))
             x = torch.cat(states, 2) if self.both else states[0]
-        return x
+        return self.norm(x)
 
 
 class RNN(Sequences):
