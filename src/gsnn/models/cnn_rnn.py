@@ -48,7 +48,7 @@ class CNNRNN(Sequences):
         stride: int = 2,
         layers: int = 1,
         bidirectional: bool = True,
-        pool: Pooling = "mean",
+        pool: Pooling = "max",
         activation: Activation = "gelu",
         dropout: float = 0.0,
         clock: bool = True,

@@ -63,7 +63,7 @@ class EchoState(Sequences):
         leak: float = 0.3,
         input_scale: float = 0.5,
         degree: int = 10,
-        pool: Pooling = "mean",
+        pool: Pooling = "max",
         activation: Activation = "gelu",
         dropout: float = 0.0,
         clock: bool = True,

@@ -39,9 +39,10 @@ def remember(layer: nn.LSTM) -> None:
 class Recurrent(nn.Module):
     """Layers of one cell; with ``bidirectional`` half of the width reads from the end.
 
-    States begin small, and are brought to unit size by a LayerNorm at the end. Steps are never packed: what follows the last step changes nothing before it, and the backward half reads the valid
-    steps in reverse, so that padding costs time and nothing else. The recurrence is float32 even under autocast: over
-    hundreds of steps a state in bfloat16 forgets.
+    States begin small, and are brought to unit size by a LayerNorm at the end. Steps are never packed: what follows the
+    last step changes nothing before it, and the backward half reads the valid steps in reverse, so that padding costs
+    time and nothing else. The recurrence is float32 even under autocast: over hundreds of steps a state in bfloat16
+    forgets.
     """
 
     def __init__(self, features: int, width: int, layers: int, cell: Cell, bidirectional: bool, dropout: float):
@@ -98,7 +99,7 @@ class RNN(Sequences):
         width: int = 64,
         layers: int = 2,
         bidirectional: bool = False,
-        pool: Pooling = "mean",
+        pool: Pooling = "max",
         activation: Activation = "gelu",
         dropout: float = 0.0,
         clock: bool = True,

@@ -76,7 +76,7 @@ class WaveNet(Sequences):
         cycles: int = 1,
         size: int = 2,
         causal: bool = True,
-        pool: Pooling = "mean",
+        pool: Pooling = "max",
         activation: Activation = "gelu",
         dropout: float = 0.0,
         clock: bool = True,
