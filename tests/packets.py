@@ -74,12 +74,14 @@ LSST = _record(
 ) | {"namespace": "lsst.v10_0"}
 
 
-def stamp(value: float = 0.0, shape: tuple[int, int] = (63, 63), packed: bool = True) -> bytes:
-    """A FITS image that counts its pixels from ``value`` on."""
+def stamp(value: float = 0.0, shape: tuple[int, int] = (63, 63), packed: bool = True, fill: bool = False) -> bytes:
+    """A FITS image that counts its pixels from ``value`` on; with ``fill`` the last is the lowest number there is."""
     from astropy.io import fits
 
     buffer = io.BytesIO()
-    fits.PrimaryHDU(np.arange(np.prod(shape), dtype=np.float32).reshape(shape) + np.float32(value)).writeto(buffer)
+    pixels = np.arange(np.prod(shape), dtype=np.float32).reshape(shape) + np.float32(value)
+    pixels[-1, -1] = np.finfo(np.float32).min if fill else pixels[-1, -1]
+    fits.PrimaryHDU(pixels).writeto(buffer)
     return gzip.compress(buffer.getvalue(), mtime=0) if packed else buffer.getvalue()
 
 

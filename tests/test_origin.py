@@ -51,9 +51,11 @@ def test_a_file_counts_from_the_study_too(home):
     assert Study.load(written(home, "stars.csv")).data.source == str(home / "stars.csv")
     assert Study.load(written(home, "*.csv")).data.source == str(home / "*.csv")
     table = {"name": "files", "path": ["stars.csv", "/abs.csv"], "labels": "stars.csv", "on": "id"}
+    table["observations"] = "stars.csv"
     found = Study.load(written(home, table)).data.source
     assert found["path"] == [str(home / "stars.csv"), "/abs.csv"]
     assert (found["labels"], found["on"]) == (str(home / "stars.csv"), "id")
+    assert found["observations"] == str(home / "stars.csv")
 
 
 def test_a_source_that_stands_only_here_is_found_here(home):

@@ -67,7 +67,8 @@ def _about(values: np.ndarray, classes: tuple[str, ...], kind: str) -> str:
     if classes:
         return ", ".join(f"{name} {(values == i).sum():,}" for i, name in enumerate(classes))
     if kind in ("id", "text"):
-        return f"{values[0]} ..." if len(values) else ""
+        first = next((value for value in values if value), None)
+        return f"{first} ..." if first else "all empty"
     finite = values[np.isfinite(values)].astype(float)
     if not finite.size:
         return "nothing finite"

@@ -73,6 +73,13 @@ def test_a_stamp_cut_by_the_edge_keeps_its_object_at_the_centre(corner: str) -> 
     assert empty[40:].all() == (corner == "far")
 
 
+def test_fill_values_of_a_stamp_are_missing() -> None:
+    cut = {"fileName": "", "stampData": stamp(fill=True)}
+    plane = decode(ztf(cutoutScience=cut))["stamps"][0]
+    assert np.isnan(plane[-1, -1])
+    assert np.isnan(plane).sum() == 1
+
+
 def test_a_packet_without_stamps_is_a_packet() -> None:
     none = dict.fromkeys(("cutoutScience", "cutoutTemplate", "cutoutDifference"))
     assert decode(ztf(**none))["stamps"] is None

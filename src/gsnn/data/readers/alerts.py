@@ -22,6 +22,7 @@ from ..light_curves import LightCurve
 
 PARTS = ("science", "template", "difference")
 MOST_STAMP = 1 << 20  # bytes of an unpacked stamp
+FILL = 1e30  # pixels beyond are fill values: ZTF writes the lowest float32
 JD_OF_MJD = 2400000.5
 NO_VALUE = (-99.0, -999.0, -9999.0, -99999.0)  # what the packets write for "no value"
 NAMES = ("pid", "nid", "tblid", "candid", "rfid", "programid", "visit")  # of files and programmes, not of the sky
@@ -216,6 +217,7 @@ def _pixels(data: bytes) -> Float32[np.ndarray, "y x"]:
     if len(data) < start + count * np.dtype(kind).itemsize:
         raise GsnnError(f"a stamp of the alert packet is truncated: it announces {shape[0]} x {shape[1]} pixels")
     pixels = np.frombuffer(data, kind, count, start).reshape(shape).astype(np.float32)
+    pixels[~(np.abs(pixels) < FILL)] = np.nan
     scale, zero = numbers[b"BSCALE"], numbers[b"BZERO"]
     return pixels if scale == 1 and zero == 0 else pixels * np.float32(scale) + np.float32(zero)
 

@@ -101,7 +101,7 @@ def read_light_curves(paths: Sequence[str], wanted: Wanted) -> Raw:
     fields.append(of_array("parts", np.array([len(one) for one in files]), description="quarters or sectors"))
     fields.append(Field("left_out", TEXT, left_out, kind="text", description="parts that cannot be used, and why"))
     notes = [f"{len(bad)} of {len(paths)} files were left out; the first: {bad[0][1]}"] if bad else []
-    notes += [f"{len(paths) - len(bad)} files of {missions[0]} hold {len(keys)} light curves"]
+    notes += [f"light curves: {len(keys)}, from {len(paths) - len(bad)} files of {missions[0]}"]
     return Raw(ids[0], len(keys), fields, "fits", notes=notes, files=list(paths))
 
 
