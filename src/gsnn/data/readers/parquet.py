@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -37,12 +36,16 @@ def read_parquet(path: str, stem: str) -> Raw:
         raise GsnnError(f"{path} is damaged: its footer announces {length} rows in {len(groups)} row groups")
     starts = np.cumsum([0, *groups])
 
-    @lru_cache(maxsize=4)
+    held: dict[str, tuple[int, pa.ChunkedArray]] = {}  # of each column the row group that was read last
+
     def group(k: int, name: str) -> pa.ChunkedArray:
+        if name in held and held[name][0] == k:
+            return held[name][1]
         with opened() as file:
             column = file.read_row_group(k, columns=[name], use_threads=False).column(0)
             if len(column) != groups[k]:
                 raise GsnnError(f"{path} is damaged: row group {k} holds {len(column)} rows, not {groups[k]}")
+            held[name] = (k, column)
             return column
 
     def taker(name: str) -> Any:
