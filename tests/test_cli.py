@@ -392,7 +392,7 @@ def test_an_object_of_a_table_is_shown_with_its_inputs_and_what_they_matter(gsnn
     assert re.search(r"^input +value +unit +occlusion$", out, re.M)
     for column in ("g", "r", "i"):
         assert re.search(rf"^{column} +\d\d\.\d+ +mag +[+-]\d", out, re.M)
-    assert "reads no images" in fails("show", run.path, "--object", name, "--out", "k.png")
+    assert "reads no image" in fails("show", run.path, "--object", name, "--out", "k.png")
     assert not (run.path / "objects").exists()
 
 
