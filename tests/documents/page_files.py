@@ -12,7 +12,7 @@ N = 260
 def write_all(folder: Path) -> None:
     chance = np.random.default_rng(0)
     tables, time = (pulsars, boss, sdss, galaxies, mosaic, catalogue_files), (strain, light_curves)
-    for write in (*tables, *time, supernovae, eros, linear):
+    for write in (*tables, *time, supernovae, eros, linear, planet_hosts):
         write(folder, chance)
     resnet18(folder)
 
@@ -256,3 +256,21 @@ def linear(folder: Path, chance: np.random.Generator) -> None:
     header = "# a stand-in\n# " + " ".join(names) + "\n"
     rows = "\n".join(" ".join(f"{v:.6g}" for v in row) for row in table)
     (folder / "LINEARattributesFinalApr2013.dat").write_text(header + rows + "\n")
+
+
+def planet_hosts(folder: Path, chance: np.random.Generator) -> None:
+    """Two stars of Kepler, 20 days each, one of which a planet passes before every 3.1 days."""
+    import io
+
+    from astropy.io import fits
+    from curve_files import kepler
+
+    (folder / "planet_hosts").mkdir()
+    for star, depth in ((7, 0.01), (8, 0.0)):
+        time = 131.5 + np.arange(980) * 0.0204336
+        inside = np.abs((time + 1.55) % 3.1 - 1.55) < 0.06
+        flux = 5000 * (1 - depth * inside + chance.normal(0, 3e-4, 980))
+        content = kepler(1, 5000.0, f"KIC {star}", 980, TIME=time, PDCSAP_FLUX=flux.astype(np.float32))
+        with fits.open(io.BytesIO(content)) as hdus:
+            hdus[0].header["RADIUS"] = 1.1
+            hdus.writeto(folder / "planet_hosts" / f"kplr{star}_llc.fits")

@@ -21,6 +21,8 @@ def small(study):
         source.update(objects=OBJECTS, parts=(0.6, 0.2, 0.2))
     if isinstance(source, dict) and source["name"] in ("supernovae", "variable-stars"):
         source.update(objects=OBJECTS)
+    if isinstance(source, dict) and source["name"] == "transit-candidates" and source["of"]["name"] == "transits":
+        source["of"].update(stars=100)
     if isinstance(source, dict) and source.get("crop"):
         source.update(crop=PIXELS, size=PIXELS)
     model = table["model"]
