@@ -50,6 +50,14 @@ def test_observations_join_their_objects_by_the_columns_names() -> None:
     assert source.rows(np.array([1]), 0)["id"].to_pylist() == ["8"]
 
 
+def test_other_lists_of_the_objects_are_left_out_and_told() -> None:
+    heads = pa.table(HEADS).append_column("spectrum", pa.array([[1.0], [1.0, 2.0], [3.0]]))
+    source = read(heads, observations=OBS, light_curve={"flux": "fluxcal"})
+    assert "spectrum" not in source.schema()
+    assert any("unequal lists were left out: spectrum" in note for note in source.notes)
+    assert curves(source)[0].lengths.tolist() == [2, 2, 0]
+
+
 def test_two_tables_are_recognised_as_objects_and_observations(tmp_path: Path) -> None:
     pq.write_table(pa.table(HEADS), tmp_path / "b_heads.parquet")
     pq.write_table(pa.table(OBS), tmp_path / "a_obs.parquet")
@@ -156,6 +164,18 @@ def test_lists_in_the_cells_of_a_table(tmp_path: Path) -> None:
         assert reasons == [None, None, "its lists are of unequal lengths: hmjd 3, mag 2, magerr 3"]
         assert any("catflags" in note for note in source.notes)
         assert "hmjd" not in source.schema()
+
+
+def test_lists_that_happen_to_have_one_length_are_light_curves_too(tmp_path: Path) -> None:
+    pq.write_table(LISTS.slice(1, 1), tmp_path / "one.parquet")
+    pq.write_table(LISTS.slice(0, 2), tmp_path / "two.parquet")
+    found, _ = curves(read(tmp_path / "one.parquet"))
+    np.testing.assert_array_equal(found[0].flux, [17.0])
+    found, reasons = curves(read([tmp_path / "one.parquet", tmp_path / "two.parquet"]))
+    assert found.lengths.tolist() == [1, 2, 1]
+    assert "stands already" in reasons[2]
+    spectra = pa.table({"flux": pa.array([[1.0, 2.0], [3.0, 4.0]]), "wave": pa.array([[5.0, 6.0], [5.0, 6.0]])})
+    assert read(spectra).schema()["flux"].shape == (2,)
 
 
 @pytest.mark.parametrize(("quality", "kept"), [(None, [1, 1, 0]), (32768, [1, 1, 0]), (1, [2, 1, 0]), (0, [2, 1, 0])])

@@ -79,8 +79,7 @@ def read(
 
         table = _raw(observations)[0]
         raw = with_observations(raw, table, None if on == "id" else on, wanted or Wanted(), _keys(raw, kinds))
-    else:
-        raw = with_lists(raw, wanted)
+    raw = with_lists(raw, wanted)
     if done:
         crop = size = None
     try:

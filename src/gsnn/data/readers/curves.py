@@ -18,7 +18,7 @@ from jaxtyping import Int64
 
 from ...errors import GsnnError, suggest
 from ..light_curves import LightCurves
-from .raw import CURVES, LISTS, TEXT, Field, Raw, clean, values_of, words
+from .raw import CURVES, LISTS, TEXT, Field, Raw, as_lists, clean, values_of, words
 
 EPOCHS = {
     "mjd": "MJD 0", "hmjd": "HMJD 0", "jd": "JD 0", "hjd": "HJD 0", "bjd": "BJD 0", "tjd": "BJD 2457000",
@@ -274,23 +274,27 @@ def unflagged(columns: Sequence[np.ndarray], names: Sequence[str], wanted: Wante
 
 def with_lists(raw: Raw, given: Wanted | None) -> Raw:
     """``raw`` with the light curves that lie in its cells as lists; other lists are left out, and that is told."""
+    if any(one.dtype == CURVES for one in raw.fields):  # it has light curves already
+        return _without_lists(raw, [one.name for one in raw.fields if one.dtype == LISTS])
+    likely = [one.name for one in raw.fields if one.dtype == LISTS or one.listed]
+    if likely and parts_of(likely, given or Wanted())[0]:  # lists that only happen to have one length belong to them
+        raw = replace(raw, fields=[as_lists(one) for one in raw.fields])
     lists = {one.name: one for one in raw.fields if one.dtype == LISTS}
-    rest = [one for one in raw.fields if one.dtype != LISTS]
     if not lists:
-        if given is not None and not any(one.dtype == CURVES for one in raw.fields):
+        if given is not None:
             raise GsnnError(f"{raw.stem} has no columns that hold light curves; take light_curve out of its settings")
         return raw
     parts, wanted = parts_of(list(lists), given or Wanted())
     used = {name for one in parts for name in one.columns}
     left = [name for name in lists if name not in used]
-    notes = [f"columns of unequal lists were left out: {', '.join(left)}"] if left else []
+    rest = [one for one in raw.fields if one.dtype != LISTS]
     if not parts:
         if given is not None:
             raise GsnnError(
                 f"{raw.stem}: no columns of lists are the time, flux and error of a light curve; name them by "
                 f"light_curve = {{ time = ..., flux = ..., error = ... }} (there are {', '.join(lists)})"
             )
-        return replace(raw, fields=rest, notes=[*raw.notes, *notes])
+        return _without_lists(raw, left)
     band = band_column(rest, wanted)
     if band is None:
         bands, fixed = bands_of(parts, wanted)
@@ -321,7 +325,14 @@ def with_lists(raw: Raw, given: Wanted | None) -> Raw:
         return gathered(owner, len(indices), columns, wanted)
 
     field = Field(wanted.name, CURVES, take, **about(parts, wanted, bands, units))
-    return replace(raw, fields=[field, *(one for one in rest if one is not band)], notes=[*raw.notes, *notes])
+    raw = _without_lists(raw, left)
+    return replace(raw, fields=[field, *(one for one in rest if one is not band)])
+
+
+def _without_lists(raw: Raw, left: Sequence[str]) -> Raw:
+    """Without lists, of which those in ``left`` are told."""
+    notes = [f"columns of unequal lists were left out: {', '.join(left)}"] if left else []
+    return replace(raw, fields=[one for one in raw.fields if one.dtype != LISTS], notes=[*raw.notes, *notes])
 
 
 def band_column(fields: Iterable[Field], wanted: Wanted) -> Field | None:

@@ -164,6 +164,7 @@ def arrow_field(
     if pa.types.is_dictionary(kind):
         kind, inner = kind.value_type, take
         take = lambda indices, reasons: inner(indices, reasons).dictionary_decode()  # noqa: E731
+    listed = False
     if pa.types.is_fixed_size_list(kind):
         shape, kind = (kind.list_size,), kind.value_type
     elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
@@ -171,7 +172,7 @@ def arrow_field(
         if len(found) != 1 or not found - {None, 0}:
             numbers = pa.types.is_integer(kind.value_type) or pa.types.is_floating(kind.value_type)
             return Field(column.name, LISTS, take) if numbers else None
-        shape, kind = (found.pop(),), kind.value_type
+        shape, kind, listed = (found.pop(),), kind.value_type, True
     if (
         pa.types.is_temporal(kind)
         or pa.types.is_string(kind)
@@ -195,7 +196,7 @@ def arrow_field(
             column.name, dtype, take, known.shape, known.kind, known.unit, known.bands, known.classes,
             known.pixel_scale, known.description, known.time_unit, known.epoch, known.cadence,
         )  # fmt: skip
-    return Field(column.name, dtype, take, shape)
+    return Field(column.name, dtype, take, shape, listed=listed)
 
 
 def _light_curve(

@@ -41,6 +41,7 @@ class Field:
     time_unit: str = ""  # of light curves and series
     epoch: str = ""
     cadence: float | None = None
+    listed: bool = False  # a list in each cell: that all have one length may be chance
 
     def arrow(self, indices: Int64[np.ndarray, " n"], reasons: Reasons) -> pa.Array:
         """The values of some rows in the type of the field; missing ones are null."""
@@ -245,6 +246,8 @@ def concatenate(raws: list[Raw]) -> Raw:
 
 
 def _joined(fields: list[Field], starts: np.ndarray) -> Field:
+    if len({one.shape for one in fields}) > 1:
+        fields = [as_lists(one) for one in fields]
     first = fields[0]
     shapes = {one.shape for one in fields}
     if len(shapes) > 1:
@@ -272,6 +275,11 @@ def _joined(fields: list[Field], starts: np.ndarray) -> Field:
         return pa.concat_arrays(pieces).take(pa.array(np.argsort(np.concatenate(order))))
 
     return replace(first, dtype=dtype, take=take, classes=classes, bands=bands)
+
+
+def as_lists(one: Field) -> Field:
+    """A field of lists in cells as one of lists of any length; any other as it is."""
+    return replace(one, dtype=LISTS, shape=()) if one.listed and len(one.shape) == 1 else one
 
 
 def _in_bands(one: Field, bands: tuple[str, ...]) -> Field:
