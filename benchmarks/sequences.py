@@ -77,10 +77,10 @@ def exponent(lengths: list[int], seconds: np.ndarray, resamples: int = 2000) -> 
     return {"value": round(slope(seconds), 3), "low": round(low, 3), "high": round(high, 3)}
 
 
-def cost(rounds: int, longest: int) -> dict[str, dict]:
+def cost(rounds: int, longest: int, chosen: list[str]) -> dict[str, dict]:
     lengths = [length for length in (64, 128, 256, 512, 1024, 2048, 4096) if length <= longest]
     given = {length: batch(length) for length in lengths}
-    networks = {name: objective(name) for name in NETWORKS}
+    networks = {name: objective(name) for name in chosen}
     seconds: dict[str, list[list[float]]] = {name: [] for name in networks}
     for one in networks.values():
         step(one, given[lengths[0]])  # what is built at the first step
@@ -252,13 +252,13 @@ def main() -> None:
     parser.add_argument("--quality", type=int, default=0, help="objects of SPCC to train every network on (and test)")
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS), help="of --quality")
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS), help="of all but padding")
     parser.add_argument("--figure", type=Path)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / f"{Path(__file__).stem}.json")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     commit = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], stdout=subprocess.PIPE, text=True).stdout
-    kept = json.loads(arguments.out.read_text()) if arguments.out.is_file() else {}  # what is not measured anew stays
+    kept = json.loads(arguments.out.read_text()) if arguments.out.is_file() else {}
     result = kept | {
         "what": f"training steps of {BATCH} light curves, seconds on one processor; padding for each real step",
         "commands": {**kept.get("commands", {}), "cost" if arguments.rounds else "quality": " ".join(sys.argv)},
@@ -276,7 +276,8 @@ def main() -> None:
             how = (arguments.quality, arguments.epochs, arguments.seeds, arguments.networks)
             result["quality"] = kept.get("quality", {}) | quality(arguments.data, *how)
     if arguments.rounds:
-        result["cost"] = cost(arguments.rounds, arguments.longest)
+        found = cost(arguments.rounds, arguments.longest, arguments.networks)
+        result["cost"] = {name: found.get(name, kept.get("cost", {}).get(name)) for name in NETWORKS}
     result["load_average"] = os.getloadavg()
     arguments.out.write_text(json.dumps(result, indent=1) + "\n")
     if arguments.figure and "cost" in result:
