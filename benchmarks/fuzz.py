@@ -29,7 +29,7 @@ HANG_SECONDS = 20
 MEMORY = 1 << 30  # bytes that one case may add to the peak
 REAL = """
     fits_images/l1448_13co.fits hsc_hst_cutouts/Cut_HST.fits linear_rrlyrae/RRLyrae.fit
-    sn_lightcurves_real/des_sn5yr_Foundation/DES-SN5YR_Foundation_HEAD.FITS.gz
+    sn_lightcurves_real/des_sn5yr_Foundation/DES-SN5YR_Foundation_PHOT.FITS.gz
     mwa_ssins_rfi/1061313128_99bl_1pol_half_time_SSINS.h5
     nbody_halos_abacus_mini/abacus_mini_n64_l32_z0_halos.parquet
     lensing_cosmos_ktng/ktng_PS_theory.npy lensing_cosmos_ktng/xray.txt sn_distances/JLA/jla_lcparams.txt

@@ -240,3 +240,11 @@ def test_nothing_is_unpickled(tmp_path: Path) -> None:
     np.savez(tmp_path / "b.npz", x=np.arange(3), y=np.array([{}, {}, {}]))
     with pytest.raises(GsnnError, match="never unpickles"):
         read(tmp_path / "b.npz")
+
+
+def test_an_unnamed_column_without_a_single_cell(tmp_path):
+    """A quote that is left open swallows the line after it, so that no row has the width of the header."""
+    path = tmp_path / "a.csv"
+    path.write_text('n,x,\na,1,"b\nc,2,",\n')
+    source = read(path)
+    assert source.rows(np.arange(1), 0)[QUARANTINE].to_pylist() == ["line 2 has 4 fields, the table has 3"]

@@ -61,7 +61,7 @@ def read_text(path: str, stem: str, names: Sequence[str] | None = None, content:
     about = {name: {"unit": unit} for name, unit in zip(found, units)} | described(comments, found)
     fields = []
     for name, column in zip(found, table.columns):
-        if not name and column.null_count + pc.sum(pc.equal(column, "")).as_py() == len(column):
+        if not name and column.null_count + (pc.sum(pc.equal(column, "")).as_py() or 0) == len(column):
             continue  # a separator at the end of each line makes no column
         if not name:
             notes.append(f"the header names no column {len(fields) + 1}; it is called col{len(fields) + 1}")
