@@ -215,6 +215,11 @@ class Sequences(nn.Module):
         index = self.only()
         return self._join_steps(self.pools[str(index)].running(*self.encode(index, columns)), columns)
 
+    @property
+    def decodes(self) -> bool:
+        """Whether the head reads something else than a state, as in ``seq2seq``."""
+        return self.head.in_features != self.width
+
     def only(self) -> int:
         """The place of the one sequence that has a state at every step; GsnnError where there is none."""
         if len(self.sequences) > 1:

@@ -47,7 +47,7 @@ class ClassifyEarly(Classify):
                 ("objective", "learn"),
             )
         super().__init__(inputs, targets, make, class_weights=class_weights, label_smoothing=label_smoothing)
-        if learn == "every" and not getattr(self.network, "causal", False):
+        if learn == "every" and (not getattr(self.network, "causal", False) or self.network.decodes):
             raise ConfigError(
                 'learn = "every" needs a causal network: an rnn that is not bidirectional, wavenet, or '
                 'time-transformer with causal = true; or take learn = "truncated"',
@@ -106,7 +106,7 @@ def running(model: Any, batch: Batch) -> Float[Tensor, "object step class"]:
     with torch.no_grad():
         given = objective.columns(model.transform(batch))
         valid = valid_steps(column, given)
-        if getattr(network, "causal", False) and not hasattr(network, "decoder"):
+        if getattr(network, "causal", False) and not network.decodes:
             out = network.read(network.running(**given))
         elif column.kind == "light_curve":
             counts = torch.arange(1, valid.shape[1] + 1, device=valid.device)[:, None].expand(-1, len(valid))

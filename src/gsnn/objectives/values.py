@@ -55,6 +55,11 @@ class Values(Surrogate):
             sketch.only()
         except GsnnError as error:
             raise ConfigError(f"{self.who}: {error}", ("model", "name")) from error
+        if sketch.decodes:
+            raise ConfigError(
+                f"{self.who} asks the states themselves, and this network decodes them: take rnn or wavenet",
+                ("model", "name"),
+            )
         if sketch.causal != self.causal:
             wants = (
                 "what came before only: an rnn, or causal = true"
