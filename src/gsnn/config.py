@@ -26,6 +26,7 @@ PARTS: dict[str, dict[str, str]] = {
         "variable-stars": "gsnn.simulate.variable_stars:VariableStars",
         "binaries": "gsnn.simulate.binaries:BinaryMergers",
         "strain-windows": "gsnn.data.readers.windows:StrainWindows",
+        "windows": "gsnn.data.readers.series:Windows",
         "files": "gsnn.data.readers:Files",
     },
     "transform": {
@@ -79,6 +80,9 @@ PARTS: dict[str, dict[str, str]] = {
     },
     "baseline": {
         "prior": "gsnn.baselines.prior:Prior",
+        "persistence": "gsnn.baselines.forecast:Persistence",
+        "lag": "gsnn.baselines.forecast:Lag",
+        "ridge-ar": "gsnn.baselines.forecast:RidgeAR",
         "matched-filter": "gsnn.baselines.matched_filter:MatchedFilter",
         "logistic": "gsnn.baselines.tables:Logistic",
         "linear": "gsnn.baselines.tables:Linear",

@@ -63,6 +63,9 @@ class Evaluate(Section):
     metrics: Annotated[tuple[str, ...] | None, Field(description="all that fit the target, if not given")] = None
     headline: Annotated[str | None, Field(description="the metric that the answer's sentence states")] = None
     by: Annotated[tuple[str, ...], Field(description="columns against which the metrics are drawn")] = ()
+    blocks: Annotated[
+        str | None, Field(description="a column: objects of one value are resampled together, as they fail together")
+    ] = None
     resamples: Annotated[int, Field(ge=10, description="bootstrap resamples of the test objects")] = 1000
     control: Annotated[bool, Field(description="train once more on permuted labels; it must fall to chance")] = False
     control_epochs: Annotated[int | None, Field(ge=1, description="epochs of the control, if fewer than the run's")] = (

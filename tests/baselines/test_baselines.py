@@ -13,7 +13,14 @@ from gsnn.errors import GsnnError
 from gsnn.evaluation.distributions import Categorical
 
 IMAGES = ("cas-boosting", "cas-forest", "pixel-forest")
-ELSEWHERE = ("matched-filter", "bls", "tls")  # on data of their own: test_matched_filter.py, test_transits.py
+ELSEWHERE = (
+    "matched-filter",
+    "persistence",
+    "lag",
+    "ridge-ar",
+    "bls",
+    "tls",
+)  # on data of their own: test_matched_filter.py, test_transits.py
 GENERAL = [name for name in PARTS["baseline"] if name not in ELSEWHERE]
 SMALL = {
     name: {"trees": 12} if "forest" in name else {"iterations": 12} if "boosting" in name else {}

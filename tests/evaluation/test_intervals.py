@@ -9,7 +9,7 @@ from gsnn.data.schema import Column
 from gsnn.errors import GsnnError
 from gsnn.evaluation import intervals
 from gsnn.evaluation.distributions import Categorical, Mixture, Point
-from gsnn.evaluation.intervals import bootstrap, counts, difference, paired, replicates
+from gsnn.evaluation.intervals import bootstrap, counts, difference, of_metric, paired, replicates
 from gsnn.evaluation.metrics import METRICS, get, metrics_for
 
 
@@ -128,3 +128,17 @@ def test_a_thousand_resamples_of_all_class_metrics_take_seconds():
     start = time.process_time()
     replicates(metrics_for(p, Column("kind", "label")), [p], y)
     assert time.process_time() - start < 20  # 3 s on an idle core
+
+
+def test_objects_that_fail_together_give_wider_intervals():
+    """Blocks of ten equal errors hold a tenth of the information, so the interval is wider by sqrt(10)."""
+    rng = np.random.default_rng(0)
+    error, block = np.repeat(rng.normal(size=100), 10), np.repeat(np.arange(100), 10)
+    point, truth = Point(error), np.zeros(1000)
+    width = {}
+    for name, group in (("alone", None), ("blocks", block)):
+        draws = replicates([METRICS["bias"]], [point], truth, resamples=400, group=group)
+        found = of_metric(METRICS["bias"], draws[:, 0, 0])
+        width[name] = found["high"] - found["low"]
+        assert found["value"] == pytest.approx(error.mean())
+    assert width["blocks"] / width["alone"] == pytest.approx(np.sqrt(10), rel=0.15)

@@ -30,18 +30,24 @@ class SplitSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     by: Annotated[
-        Literal["auto", "sky", "group", "identity", "column", "condition"],
+        Literal["auto", "sky", "group", "identity", "column", "condition", "time"],
         Field(
-            description="sky pixel, a group column, the object's id, a column that says train/valid/test, or a "
-            "condition for training"
+            description="sky pixel, a group column, the object's id, a column that says train/valid/test, a "
+            "condition for training, or a column of times (training first, test last)"
         ),
     ] = "auto"
     fractions: tuple[float, float, float] = (0.7, 0.15, 0.15)
-    column: Annotated[str | None, Field(description="the group column, or the column with the parts' names")] = None
+    column: Annotated[
+        str | None, Field(description="the group column, the times, or the column with the parts' names")
+    ] = None
     train: Annotated[
         str | None,
         Field(description='objects to learn from, as in "z < 0.3"; all others are tested (validation by fractions)'),
     ] = None
+    gap: Annotated[
+        float,
+        Field(ge=0, description="drop what lies less than this before a later part: as far as targets look ahead"),
+    ] = 0.0
     guard_arcsec: Annotated[float, Field(ge=0, description="drop test objects this close to another part's sky")] = 0.0
 
 
@@ -101,9 +107,13 @@ def split(survey: Survey, settings: SplitSettings, rows: Int64[np.ndarray, " n"]
         by = "condition" if settings.train else "column" if settings.column else "sky" if sky else "identity"
     if settings.guard_arcsec and by != "sky":
         raise ConfigError('guard_arcsec needs by = "sky"', ("data", "split", "guard_arcsec"))
+    if settings.gap and by != "time":
+        raise ConfigError('gap needs by = "time"', ("data", "split", "gap"))
     _check(survey, by, settings, sky)
     part = row_lists.empty(len(rows), np.int8)  # 0 train, 1 valid, 2 test, -1 dropped by the guard
-    for some in row_lists.chunks(len(rows)):
+    if by == "time":
+        part[:] = _by_time(survey, rows, settings)
+    for some in row_lists.chunks(len(rows) if by != "time" else 0):
         part[some] = _parts(survey, rows[some], by, settings)
     if by == "column":
         _fill_absent(survey, rows, part, settings)
@@ -117,8 +127,9 @@ def split(survey: Survey, settings: SplitSettings, rows: Int64[np.ndarray, " n"]
     if by not in ("column", "condition"):
         for name, want, got in zip(PARTS, asked, result.realised):
             if want and got < want / 2:
-                guard = f" and {result.dropped} dropped by guard_arcsec" if result.dropped else ""
-                unit = {"sky": "sky pixels", "group": "groups", "identity": "objects"}[by]
+                key = "gap" if by == "time" else "guard_arcsec"
+                guard = f" and {result.dropped} dropped by {key}" if result.dropped else ""
+                unit = {"sky": "sky pixels", "group": "groups", "identity": "objects", "time": "times"}[by]
                 raise GsnnError(
                     f"the split gives {got:.1%} of the {len(rows)} objects to {name!r} where {want:.0%} was asked: "
                     f'too few {unit}{guard}; bring more data, change the fractions, or split by = "identity"'
@@ -132,10 +143,14 @@ def _check(survey: Survey, by: str, settings: SplitSettings, sky: bool) -> None:
             'by = "sky" needs the columns ra and dec, which this survey lacks; use "identity" or "group"',
             ("data", "split", "by"),
         )
-    if by in ("group", "column"):
+    if by in ("group", "column", "time"):
         if settings.column is None:
             raise ConfigError(f'by = "{by}" needs column = "..."', ("data", "split", "column"))
-        survey.schema.column(settings.column)
+        kind = survey.schema.column(settings.column).kind
+        if by == "time" and kind not in ("scalar", "position"):
+            raise ConfigError(
+                f"column {settings.column!r} is a {kind}, and times are numbers", ("data", "split", "column")
+            )
     if (by == "condition") != (settings.train is not None):
         raise ConfigError('by = "condition" and train = "..." need each other', ("data", "split", "train"))
     if by == "condition" and not settings.fractions[1]:
@@ -162,6 +177,23 @@ def _parts(survey: Survey, rows: np.ndarray, by: str, settings: SplitSettings) -
     if settings.guard_arcsec:
         test = np.flatnonzero(part == 2)
         part[test[_near_border(survey, rows[test], settings)]] = -1
+    return part
+
+
+def _by_time(survey: Survey, rows: np.ndarray, settings: SplitSettings) -> Int64[np.ndarray, " n"]:
+    """Training before validation before test, each ending ``gap`` before the next begins; no time: dropped.
+
+    What is tested lies after all that was learned, as in use (Tashman 2000, Int. J. Forecasting 16, 437). With a gap as
+    long as targets look ahead, the last target of a part is known when the next part begins.
+    """
+    time = survey.take(rows, [settings.column])[settings.column].astype(np.float64)
+    known = np.isfinite(time)
+    part = np.full(len(rows), -1)
+    if known.any():
+        begins = np.quantile(time[known], np.cumsum(settings.fractions)[:2].clip(0, 1), method="higher")
+        part[known] = np.searchsorted(begins, time[known], side="right")
+        for i, border in enumerate(begins):
+            part[(part == i) & (time > border - settings.gap)] = -1
     return part
 
 

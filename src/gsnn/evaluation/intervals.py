@@ -1,7 +1,8 @@
 """Intervals by the bootstrap over objects (Efron 1979), paired wherever two predictions are compared.
 
 Resample i draws its objects from (seed, i) alone, so that every metric and every prediction sees the same resamples,
-whatever the memory allows at once.
+whatever the memory allows at once. Objects that fail together (nights, fields, neighbouring months) are resampled in
+their groups.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 from numpy import ndarray
 
 from ..errors import GsnnError
@@ -20,8 +21,16 @@ from .metric import Metric
 CELLS = 8_000_000  # weights held at once (64 MB)
 
 
-def counts(objects: int, rows: range, seed: int) -> Float[ndarray, "resample object"]:
-    """How often each object stands in each of the resamples ``rows``."""
+def counts(
+    objects: int, rows: range, seed: int, group: Int[ndarray, " object"] | None = None
+) -> Float[ndarray, "resample object"]:
+    """How often each object stands in each of the resamples ``rows``; with ``group``, whole groups are drawn.
+
+    Groups of neighbours in time make it a block bootstrap (Kunsch 1989, Ann. Statist. 17, 1217, without overlap).
+    """
+    if group is not None:
+        _, place = np.unique(group, return_inverse=True)
+        return counts(int(place.max(initial=-1)) + 1, rows, seed)[:, place]
     draws = [np.random.default_rng([seed % 2**64, row]).integers(objects, size=objects) for row in rows]
     return np.stack([np.bincount(draw, minlength=objects) for draw in draws]).astype(float)
 
@@ -33,6 +42,7 @@ def replicates(
     *,
     resamples: int = 1000,
     seed: int = 0,
+    group: Int[ndarray, " object"] | None = None,
 ) -> Float[ndarray, "replicate prediction metric"]:
     """Every metric of every prediction: row 0 on all objects once, then a row a resample. NaN where undefined.
 
@@ -52,7 +62,9 @@ def replicates(
     for start in range(0, resamples + 1, step):
         stop = min(start + step, resamples + 1)
         rows = range(max(start, 1), stop)
-        weight = np.concatenate([np.ones((1 if start == 0 else 0, n)), *([counts(n, rows, seed)] if rows else [])])
+        weight = np.concatenate(
+            [np.ones((1 if start == 0 else 0, n)), *([counts(n, rows, seed, group)] if rows else [])]
+        )
         means = weight @ table.T / weight.sum(1, keepdims=True)
         for k, (i, j) in enumerate(scored):
             finish = metrics[j].finish

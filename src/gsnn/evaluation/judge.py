@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 from numpy import ndarray
 
 from ..data.schema import Column
@@ -35,6 +35,7 @@ def judge(
     covariates: Mapping[str, Float[ndarray, " object"]] | None = None,
     units: Mapping[str, str] | None = None,
     metrics: Sequence[str] | None = None,
+    group: Int[ndarray, " object"] | None = None,
     seed: int = 0,
     resamples: int = 1000,
 ) -> dict[str, Any]:
@@ -42,6 +43,7 @@ def judge(
 
     ``truth`` is a class index (-1 unknown) or a value (NaN unknown); objects without one are left out and counted in
     "excluded". ``units`` are those of the covariates. The differences are prediction minus baseline, paired.
+    ``group`` numbers what is resampled whole, if not the objects one by one.
     """
     truth, known = _known(truth, target)
     n = len(truth)
@@ -50,8 +52,9 @@ def judge(
             raise GsnnError(f"{name} predicts {len(other)} objects, but there are {n} truths")
     others = {name: _like(other, prediction, name).take(known) for name, other in (baselines or {}).items()}
     prediction, truth = prediction.take(known), truth[known]
+    group = None if group is None else group[known]
     chosen = metrics_for(prediction, target, metrics)
-    draws = replicates(chosen, [prediction, *others.values()], truth, resamples=resamples, seed=seed)
+    draws = replicates(chosen, [prediction, *others.values()], truth, resamples=resamples, seed=seed, group=group)
     judged: dict[str, Any] = {
         "target": target.name,
         "kind": target.kind,
@@ -78,7 +81,7 @@ def judge(
         values = np.asarray(values, float)
         if len(values) != n:
             raise GsnnError(f"the covariate {name!r} has {len(values)} values for {n} objects")
-        found = curve(shown, {"": prediction, **others}, truth, values[known], seed=seed)
+        found = curve(shown, {"": prediction, **others}, truth, values[known], group=group, seed=seed)
         judged["curves"][name] = {"unit": (units or {}).get(name, ""), **found}
     return judged
 
@@ -115,6 +118,7 @@ def curve(
     truth: ndarray,
     covariate: Float[ndarray, " object"],
     *,
+    group: Int[ndarray, " object"] | None = None,
     seed: int = 0,
     resamples: int = CURVE_RESAMPLES,
 ) -> dict[str, Any]:
@@ -126,11 +130,14 @@ def curve(
     order = finite[np.argsort(covariate[finite], kind="stable")]
     groups = np.array_split(order, np.clip(len(order) // BIN_OBJECTS, 1, BINS)) if len(order) else []
     bins = []
-    for group in groups:
-        some = {name: prediction.take(group) for name, prediction in predictions.items()}
-        draws = replicates(metrics, list(some.values()), truth[group], resamples=resamples, seed=seed)
-        ends = {"low": float(covariate[group[0]]), "high": float(covariate[group[-1]])}
-        entry: dict[str, Any] = {**ends, "median": float(np.median(covariate[group])), "n": len(group), "baselines": {}}
+    for own in groups:
+        some = {name: prediction.take(own) for name, prediction in predictions.items()}
+        draws = replicates(
+            metrics, list(some.values()), truth[own], resamples=resamples, seed=seed,
+            group=None if group is None else group[own],
+        )  # fmt: skip
+        ends = {"low": float(covariate[own[0]]), "high": float(covariate[own[-1]])}
+        entry: dict[str, Any] = {**ends, "median": float(np.median(covariate[own])), "n": len(own), "baselines": {}}
         for i, (name, prediction) in enumerate(some.items()):
             found = {m.name: of_metric(m, draws[:, i, j]) for j, m in enumerate(metrics) if m.suits(prediction)}
             if name:

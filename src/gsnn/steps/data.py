@@ -144,6 +144,8 @@ def ground(study: Study, survey: Survey) -> Ground:
             raise ConfigError(f"{name!r} is an input and the target at once", ("data", "target"))
     for name in study.evaluate.by:
         _known(schema, name, "evaluate", "by")
+    if study.evaluate.blocks:
+        _known(schema, study.evaluate.blocks, "evaluate", "blocks")
     if study.data.split.column:
         _known(schema, study.data.split.column, "data", "split", "column")
     beside = tuple(filter(None, [study.objective.get("truth")]))

@@ -28,6 +28,12 @@ def truth_of(view: View, target: str) -> np.ndarray:
     return view.columns([target])[target]
 
 
+def blocks_of(study: Study, view: View) -> np.ndarray | None:
+    """The number of the block of each object, where the study has blocks."""
+    name = study.evaluate.blocks
+    return np.unique(view.columns([name])[name].astype(str), return_inverse=True)[1] if name else None
+
+
 def covariates_of(one: Ground, view: View) -> dict[str, np.ndarray]:
     names = [n for n in one.covariates if n not in one.targets]
     return {name: np.asarray(v, float) for name, v in view.columns(names).items()} if names else {}
@@ -159,6 +165,7 @@ def judged(
             covariates=covariates_of(one, view),
             units={name: one.survey.schema[name].unit for name in one.covariates},
             metrics=list(study.evaluate.metrics) if study.evaluate.metrics else None,
+            group=blocks_of(study, view),
             seed=seed,
             resamples=resamples or study.evaluate.resamples,
         )
