@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import io
 import json
 import os
 import random
@@ -99,6 +100,17 @@ def drain(run, packets, nproc, count, folder):
         "nproc": nproc, "alerts": count, "alerts_per_s": (count - first) / (at[-1] - at[0]),
         **({"alerts_per_core_s": count / (core_s - begin_s), "begin_core_s": begin_s} if nproc == 1 else {}),
     }  # fmt: skip
+
+
+def stripped(packet):
+    """The same packet without stamps."""
+    import fastavro
+
+    reader = fastavro.reader(io.BytesIO(packet))
+    record = {name: None if name.startswith("cutout") else value for name, value in next(reader).items()}
+    out = io.BytesIO()
+    fastavro.writer(out, fastavro.parse_schema(reader.writer_schema), [record])
+    return out.getvalue()
 
 
 class Sender(threading.Thread):
@@ -206,6 +218,7 @@ def main():
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ask.add_argument("run", type=Path)
     ask.add_argument("--packets", type=Path, help="a folder of packets; without it made ones")
+    ask.add_argument("--strip", action="store_true", help="leave the stamps out of them")
     ask.add_argument("--out", type=Path, required=True)
     ask.add_argument("--name", default="alerts", help="the key of the result")
     ask.add_argument("--what", nargs="+", default=["decode", "core", "drain", "live", "storm"])
@@ -223,6 +236,7 @@ def main():
         packets = [path.read_bytes() for path in sorted(asked.packets.rglob("*.avro"))]
     else:
         packets = [made(number)[0] for number in range(60)]
+    packets = [stripped(one) for one in packets] if asked.strip else packets
     found = json.loads(asked.out.read_text()) if asked.out.exists() else {}
     mine = found.setdefault(asked.name, {})
     mine["packets"] = {"files": len(packets), "mean_bytes": sum(map(len, packets)) / len(packets)}

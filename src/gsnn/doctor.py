@@ -9,6 +9,8 @@ import shutil
 
 OPTIONAL = {
     "tensorboard": ("loss curves in TensorBoard", "pip install 'gsnn[tensorboard]'"),
+    "confluent_kafka": ("live alerts from Kafka", "pip install 'gsnn[alerts]'"),
+    "fastavro": ("alert packets", "pip install 'gsnn[alerts]'"),
     "pandas": ("pandas tables as data", "pip install pandas"),
     "galsim": ("checks of the galaxy simulator", "pip install galsim"),
     "statmorph": ("checks of the morphological statistics", "pip install statmorph"),

@@ -85,6 +85,7 @@ def watch(
         held.callback(team.close)
         mine, name = _about(run, topics, out, to_topic)
         progress.say(f"watching {', '.join(topics)} at {broker}")
+        loop = None
         try:
             sink: Sink
             if to_topic:
@@ -100,8 +101,8 @@ def watch(
             held.callback(loop.close)
             loop.work(batch, seconds, until_end, pinned=start == "beginning")
         except Stopped:
-            return {}
-        return loop.tell()
+            pass  # what is under way is answered when the same line is typed again
+        return loop.tell() if loop else {}
 
 
 class _Loop:
