@@ -19,6 +19,7 @@ from gsnn.config import normalise
 from gsnn.data.survey import Survey
 from gsnn.errors import GsnnError
 from gsnn.progress import Progress
+from gsnn.report.parts import read
 from gsnn.run import Run, locked, run
 from gsnn.study import Study
 
@@ -424,6 +425,10 @@ def test_two_targets(table_survey, tmp_path):
     done, _ = walk(table, table_survey, tmp_path / "run")
     assert set(done.answer["targets"]) == {"redshift", "g"}
     assert {"redshift_truth", "g_truth"} <= set(done.predictions.column_names)
+    assert set(done.answer["targets_beside"]["g"]) == set(done.answer["baselines"])
+    parts = read(done.path)
+    assert {"truth", "prediction", "redshift_low"} <= set(parts.predictions)  # as if the first had been alone
+    assert not any(name.startswith("g_") for name in parts.predictions)
 
 
 # ------------------------------------------------------------------ opening one

@@ -141,6 +141,7 @@ class Walk:
             self.judged["early"] = found_early
         if len(verdicts) > 1:
             self.judged["targets"] = {name: verdict["metrics"] for name, verdict in verdicts.items()}
+            self.judged["targets_beside"] = {name: verdict["baselines"] for name, verdict in verdicts.items()}
         self.clock.lap("evaluate")
 
     def interpret(self) -> None:

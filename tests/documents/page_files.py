@@ -12,7 +12,7 @@ N = 260
 def write_all(folder: Path) -> None:
     chance = np.random.default_rng(0)
     tables, time = (pulsars, boss, sdss, galaxies, mosaic, catalogue_files), (strain, light_curves)
-    for write in (*tables, *time, supernovae, eros, linear, planet_hosts):
+    for write in (*tables, *time, supernovae, eros, linear, planet_hosts, sunspots):
         write(folder, chance)
     resnet18(folder)
 
@@ -256,6 +256,16 @@ def linear(folder: Path, chance: np.random.Generator) -> None:
     header = "# a stand-in\n# " + " ".join(names) + "\n"
     rows = "\n".join(" ".join(f"{v:.6g}" for v in row) for row in table)
     (folder / "LINEARattributesFinalApr2013.dat").write_text(header + rows + "\n")
+
+
+def sunspots(folder: Path, chance: np.random.Generator) -> None:
+    """A hundred and sixty years of months in SILSO's layout."""
+    month = np.arange(1920)
+    number = (60 + 50 * np.sin(2 * np.pi * month / 132) + chance.normal(0, 8, 1920)).clip(0).round(1)
+    lines = [
+        f"{1749 + m // 12};{m % 12 + 1:02d};{1749 + (m + 0.5) / 12:.3f};{n};-1.0;-1;1" for m, n in zip(month, number)
+    ]
+    (folder / "SN_m_tot_V2.0.csv").write_text("\n".join(lines) + "\n")
 
 
 def planet_hosts(folder: Path, chance: np.random.Generator) -> None:

@@ -39,7 +39,8 @@ class Parts:
         """The target's name, kind, classes and unit, as far as anything tells."""
         target = dict(self.answer.get("target") or {})
         named = (self.study.get("data") or {}).get("target")
-        target.setdefault("name", named if isinstance(named, str) else "")
+        named = named if isinstance(named, str) else next(iter(named or ()), "")
+        target.setdefault("name", named)
         if "kind" not in target:
             truth = self.predictions.get("truth")
             classes = truth is not None and truth.dtype.kind in "OU"
@@ -71,7 +72,7 @@ def read(run: Path) -> Parts:
     parts.study = part(run / "study.toml", lambda p: tomllib.loads(p.read_text(encoding="utf-8")), {})
     parts.answer = part(run / "answer.json", _table, {})
     parts.audit = part(run / "audit.json", _table, {})
-    parts.predictions = part(run / "predictions.parquet", _columns, {})
+    parts.predictions = _of_target(part(run / "predictions.parquet", _columns, {}), parts.target["name"])
     parts.examples = part(run / "examples.npz", _arrays, {})
     for path in sorted((run / "explain").glob("*.npz")):
         if arrays := part(path, _arrays, {}):
@@ -99,6 +100,16 @@ def _columns(path: Path) -> dict[str, ndarray]:
 
     table = pyarrow.parquet.read_table(path)
     return {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
+
+
+def _of_target(table: dict[str, ndarray], target: str) -> dict[str, ndarray]:
+    """Where several targets were predicted, the columns of the one that the answer is about, named as if alone."""
+    if "truth" in table or f"{target}_truth" not in table:
+        return table
+    others = {name[: -len("_truth")] for name in table if name.endswith("_truth")} - {target}
+    kept = {name: values for name, values in table.items() if not any(name.startswith(f"{one}_") for one in others)}
+    alone = {f"{target}_truth": "truth", f"{target}_prediction": "prediction"}
+    return {alone.get(name, name): values for name, values in kept.items()}
 
 
 def _arrays(path: Path) -> dict[str, ndarray]:

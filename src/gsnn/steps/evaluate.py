@@ -184,6 +184,8 @@ def control_verdict(one: Ground, prediction: Distribution, truth: np.ndarray, se
         name, chance = "balanced_accuracy", 1 / max(len(np.unique(truth[truth >= 0])), 1)  # the classes it averages
     else:
         name, chance = "r2", 0.0
+    known = np.flatnonzero(truth >= 0 if isinstance(prediction, Categorical) else np.isfinite(truth))
+    prediction, truth = prediction.take(known), truth[known]
     value = bootstrap(METRICS[name], prediction, truth, seed=seed, resamples=500)
     passed = value["low"] is not None and value["low"] <= chance + 0.02
     constant = len(np.unique(prediction.best())) < 2
