@@ -176,7 +176,9 @@ def light_curves(folder: Path, chance: np.random.Generator) -> None:
     pq.write_table(
         pa.table({"objectid": 100 + np.arange(20), "filterid": [1, 2] * 10, **lists}), folder / "ztf_lists.parquet"
     )
-    curves = {f"NGC{i}_rotmod.dat": rotation_curve(2.0 + i, points=5 + i) for i in range(4)}
+    curves = {f"NGC{i}_rotmod.dat": rotation_curve(2.0 + i, points=5 + i % 12) for i in range(90)}
+    for name in list(curves)[::3]:  # a bulge at the first radius
+        curves[name] = curves[name].replace(b"\t0.00\t30", b"\t5.00\t30")
     (folder / "Rotmod_LTG.zip").write_bytes(zipped(curves))
     for name in ("kepler", "packets"):
         (folder / name).mkdir(exist_ok=True)
