@@ -54,7 +54,7 @@ def draw(found: list[dict[str, object]], path: Path) -> None:
     from matplotlib import pyplot
 
     tasks = list(dict.fromkeys(one["task"] for one in found))
-    figure, axes = pyplot.subplots(2, len(tasks), figsize=(3.6 * len(tasks), 5.4), sharex=True, layout="constrained")
+    figure, axes = pyplot.subplots(2, len(tasks), figsize=(3.6 * len(tasks), 6.4), sharex=True, layout="constrained")
     for column, task in zip(axes.T, tasks):
         mine = [one for one in found if one["task"] == task]
         for one in mine:
@@ -64,7 +64,7 @@ def draw(found: list[dict[str, object]], path: Path) -> None:
         column[0].plot(mine[0]["one_process"], "k:", lw=1.6, label="one process")
         column[1].axhline(1e-6, color="k", lw=0.8, ls="--")
         column[0].set_title(task)
-        column[0].legend(fontsize=6, frameon=False)
+        column[0].legend(fontsize=5.5, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.04), ncols=2)
         column[1].set_xlabel("step")
         column[1].set_ylim(1e-9, 1e-5)
     axes[0, 0].set_ylabel("training loss")
