@@ -229,7 +229,7 @@ def test_the_same_augmentation_twice_draws_twice():
 def test_a_table_passes_untouched():
     batch, inputs = sky()
     inputs = inputs.select(["mag"])
-    changes = [build(name, "augment") for name in PARTS["augment"]]
+    changes = [build(name, "augment") for name in PARTS["augment"] if name not in LIGHT_CURVES]
     torch.testing.assert_close(augment(batch, changes, Rng(0), inputs), batch, rtol=0, atol=0)
 
 

@@ -323,7 +323,7 @@ def test_the_command_stores_by_codec(tmp_path, monkeypatch):
     name = next(c.name for c in survey.schema.columns if c.kind == "image")
     assert survey.schema[name].codec == "quantise:8"
     wrong = CliRunner().invoke(app, ["ingest", "stamps.npy", "--out", "t", "--codec", "image"])
-    assert "needs the form column=codec" in str(wrong.exception)
+    assert "--codec 'image' needs the form name=value" in str(wrong.exception)
     again = CliRunner().invoke(app, ["ingest", "stamps.npy", "--out", "s", "--append", "--codec", "image=lossless"])
     assert "leave --codec out" in str(again.exception)
     assert os.path.isdir("s")
