@@ -32,13 +32,6 @@ TABLES = [  # path, rows, a column, its kind, and its first value
     ("linear_rrlyrae/allLINEARfinal_targets.dat.gz", 7010, "LP1", "scalar", None),
     ("linear_rrlyrae/table2.dat.gz", 483, "type", "label", "ab"),
     ("linear_rrlyrae/table3.dat.gz", 483, "ra", "position", 0.935679),
-    (
-        "sn_lightcurves_real/des_sn5yr_Foundation/DES-SN5YR_Foundation_HEAD.FITS.gz",
-        185,
-        "light_curve",
-        "light_curve",
-        None,
-    ),
     ("sdss_dr7_vollim/vollim_dr7_cbp_102709.fits", 120606, "ra", "position", None),
     ("spcc/spcc_head.parquet", 17186, "sim_type", "label", None),
     ("lamost_dr1_spectra/lamost_sample176.parquet", 176, "flux", "spectrum", None),
