@@ -88,7 +88,7 @@ def main() -> None:
         return
     started = time.time()
     result = {
-        "command": " ".join(["python", *sys.argv]),
+        "command": f"python benchmarks/layouts.py --steps {given.steps} --most {given.most}",
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "cores": os.cpu_count(),
         "versions": {"python": platform.python_version(), "torch": torch.__version__},

@@ -33,7 +33,16 @@ def make(spec, inputs, outputs=4, seed=0):
     return build(small(spec), "model", inputs, outputs)
 
 
-EXPORTED = {"rnn", "wavenet", "time-transformer"}  # of the sequences: the others are made of the same pieces
+EXPORTED = {"rnn", "wavenet", "time-transformer"}  # of the sequences, whose export takes seconds: the others are slow
+
+
+def exports():
+    """Every case; of the sequences some at once, and the others where there is time (``slow``)."""
+    for case in cases():
+        spec, inputs = case.values
+        at_once = spec["name"] in EXPORTED and len(spec) == 1 and "lc" in inputs
+        slow = spec["name"] in SEQUENCES and not at_once
+        yield pytest.param(spec, inputs, id=case.id, marks=[pytest.mark.slow] if slow else [])
 
 
 def readable(name):
@@ -51,6 +60,16 @@ class OneDict(torch.nn.Module):
 
     def forward(self, columns):
         return self.network(**columns)
+
+
+@pytest.mark.parametrize(("spec", "inputs"), list(exports()))
+def test_it_exports_with_any_number_of_objects(spec, inputs):
+    net, given = make(spec, inputs).eval(), columns(inputs)
+    objects = torch.export.Dim("objects", min=1, max=4096)
+    shapes = {"columns": {name: {0: objects} for name in given}}
+    program = torch.export.export(OneDict(net), (given,), dynamic_shapes=shapes)
+    other = columns(inputs, n=3, seed=1)
+    torch.testing.assert_close(program.module()(other), net(**other), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(("spec", "inputs"), list(cases()))
@@ -103,16 +122,6 @@ class TestEvery:
         assert out.dtype == torch.float32
         exact = net(**given)
         assert (out - exact).abs().max() < 0.06 * exact.abs().max()
-
-    def test_it_exports_with_any_number_of_objects(self, spec, inputs):
-        if spec["name"] in SEQUENCES - EXPORTED or (spec["name"] in EXPORTED and (len(spec) > 1 or "lc" not in inputs)):
-            pytest.skip("others are made of the same pieces, and an export takes seconds")
-        net, given = make(spec, inputs).eval(), columns(inputs)
-        objects = torch.export.Dim("objects", min=1, max=4096)
-        shapes = {"columns": {name: {0: objects} for name in given}}
-        program = torch.export.export(OneDict(net), (given,), dynamic_shapes=shapes)
-        other = columns(inputs, n=3, seed=1)
-        torch.testing.assert_close(program.module()(other), net(**other), rtol=1e-4, atol=1e-5)
 
     def test_shapes_are_known_on_the_meta_device(self, spec, inputs):
         with torch.device("meta"):

@@ -31,6 +31,14 @@ class Source(Protocol):
     def rows(self, indices: Int64[np.ndarray, " n"], seed: int) -> pa.RecordBatch: ...
 
 
+def within(indices: np.ndarray, objects: int) -> Int64[np.ndarray, " n"]:
+    """The indices that a source is asked for. Raises IndexError beyond its ``objects``."""
+    indices = np.asarray(indices, dtype=np.int64)
+    if ((indices < 0) | (indices >= objects)).any():
+        raise IndexError(f"the survey has rows 0 to {objects - 1}")
+    return indices
+
+
 class Unseen:
     """A source of which the rows whose ids are known (``known``: pieces of a list) are answered as unusable.
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .. import rng
 from ..data.schema import Column, Schema
+from ..data.source import within
 from ..data.strain import at, band, frequencies
 from ..errors import ConfigError
 from . import noise as gaussian
@@ -167,9 +168,7 @@ class BinaryMergers:
 
     def rows(self, indices: Int64[np.ndarray, " n"], seed: int) -> pa.RecordBatch:
         """The windows of these indices. Raises IndexError beyond the survey."""
-        indices = np.asarray(indices, dtype=np.int64)
-        if ((indices < 0) | (indices >= self.objects)).any():
-            raise IndexError(f"the survey has rows 0 to {self.objects - 1}")
+        indices = within(indices, self.objects)
         schema = self.schema().arrow()
         batches = [self._batch(indices[i : i + _BLOCK], seed, schema) for i in range(0, len(indices), _BLOCK)]
         return pa.concat_batches(batches) if batches else pa.RecordBatch.from_pylist([], schema=schema)

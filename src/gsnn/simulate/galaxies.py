@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .. import rng
 from ..data.schema import Column, Schema
+from ..data.source import within
 from ..errors import ConfigError, suggest
 from . import profiles, psf, sed
 from .population import CLASSES, MERGER, SKY, Draw, arcsin, draw_galaxies, exp10, positions
@@ -163,9 +164,7 @@ class Galaxies:
 
     def rows(self, indices: Int64[np.ndarray, " n"], seed: int) -> pa.RecordBatch:
         """The galaxies of these indices. Raises IndexError beyond the survey."""
-        indices = np.asarray(indices, dtype=np.int64)
-        if ((indices < 0) | (indices >= self.objects)).any():
-            raise IndexError(f"the survey has rows 0 to {self.objects - 1}")
+        indices = within(indices, self.objects)
         blocks = [indices[i : i + _BLOCK] for i in range(0, max(len(indices), 1), _BLOCK)]
         threads = torch.get_num_threads()
         if threads == 1 or len(blocks) == 1:

@@ -13,6 +13,7 @@ from jaxtyping import Float64, Int64
 from .. import rng
 from ..data.detrend import Even, flattened
 from ..data.schema import Column, Schema
+from ..data.source import within
 from ..errors import ConfigError
 from .stellar_noise import gaussian_process, ramps, spectrum
 from .transit import Orbit, duration, eclipse
@@ -172,9 +173,7 @@ class Transits:
 
     def rows(self, indices: Int64[np.ndarray, " n"], seed: int) -> pa.RecordBatch:
         """The stars of these indices. Raises IndexError beyond the survey."""
-        indices = np.asarray(indices, np.int64)
-        if ((indices < 0) | (indices >= self.stars)).any():
-            raise IndexError(f"the survey has rows 0 to {self.stars - 1}")
+        indices = within(indices, self.stars)
         drawn = [self.star(int(row), seed) for row in indices]
         schema = self.schema().arrow()
         arrays = [

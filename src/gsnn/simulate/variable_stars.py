@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..data.light_curves import LightCurves
 from ..data.schema import Column, Schema
+from ..data.source import within
 from ..errors import ConfigError, suggest
 from . import nights
 from .population import Draw
@@ -119,9 +120,7 @@ class VariableStars:
 
     def rows(self, indices: Int64[np.ndarray, " n"], seed: int) -> pa.RecordBatch:
         """The stars of these indices. Raises IndexError beyond the survey."""
-        indices = np.asarray(indices, dtype=np.int64)
-        if ((indices < 0) | (indices >= self.objects)).any():
-            raise IndexError(f"the survey has rows 0 to {self.objects - 1}")
+        indices = within(indices, self.objects)
         schema = self.schema().arrow()
         if not len(indices):
             return pa.RecordBatch.from_pylist([], schema=schema)
