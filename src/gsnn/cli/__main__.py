@@ -1,0 +1,5 @@
+"""``python -m gsnn.cli`` is the command ``gsnn``."""
+
+from . import main
+
+main()
