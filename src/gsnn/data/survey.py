@@ -6,10 +6,8 @@ could not be used, ``quarantine.lance`` (id and reason). A row's number is its p
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
-import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,59 +19,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Int64
 
-from ..errors import ConfigError, GsnnError, suggest
+from ..errors import ConfigError, GsnnError
 from . import codec, stores
 from . import rows as row_lists
 from .bands import in_bands
+from .lance_errors import reading, sentence, understanding
 from .light_curves import LightCurves
 from .schema import DENSE, Column, Schema
 from .seals import changed_files, rows_apart
 from .source import Source, Unseen
 from .values import as_text, checksums, healpix, numpy_of
 from .writing import CHECKSUM, HEALPIX, ROW, SEAL, clear_leftovers, seal, write
-
-
-@contextlib.contextmanager
-def _reading(before: str, after: str = "") -> Iterator[None]:
-    """Whatever Lance raises on damaged files, a panic of its Rust included (a BaseException), as one sentence."""
-    try:
-        yield
-    except (GsnnError, KeyboardInterrupt, SystemExit, GeneratorExit):
-        raise
-    except BaseException as error:
-        raise GsnnError(f"{before} ({_sentence(error)}){after}") from error
-
-
-@contextlib.contextmanager
-def _understanding(before: str, schema: Schema) -> Iterator[None]:
-    """:func:`_reading`, and a column that an SQL expression asks for in vain is named."""
-    try:
-        with _reading(before):
-            yield
-    except GsnnError as error:
-        absent = _ABSENT.search(str(error.__cause__))
-        if not absent:
-            raise
-        name = absent[1].split(".")[-1]
-        raise GsnnError(f"{before}: no column {name!r} in the data; {suggest(name, schema)}") from error
-
-
-_ABSENT = re.compile(r"No field named [\"`]*([^\s\"`]+?)[\"`]*[.,]? ")
-
-
-def _sentence(error: BaseException) -> str:
-    """Lance's own message without the address of the line of Rust that raised it."""
-    if "Error performing " in str(error):
-        return f"its store does not answer as it should: {stores.reason(str(error))}"
-    text = str(error).split(", /home/")[0].split(", /rust")[0].split(", location:")[0]
-    text = text if len(text) <= 300 else text[:300].rpartition(" ")[0] + " ..."
-    for needless in (
-        "Invalid user input: ", "Schema error: ", "Error during planning: ", "LanceError(IO): ", "External error: ",
-        "LanceError(Arrow): ", "Error parsing function: ", "Error parsing statement: ",
-    ):  # fmt: skip
-        text = text.replace(needless, "")
-    text = re.sub(r"\.? Did you mean '\w+'\?", "", text)  # of a function: any word will do for it
-    return " ".join(text.split()).rstrip(".")
 
 
 @dataclass(frozen=True)
@@ -129,7 +85,7 @@ class Survey:
             staging.rename(path)
             shutil.rmtree(old, ignore_errors=True)
         except OSError as error:
-            raise GsnnError(f"cannot write the survey {path}: {_sentence(error)}") from error
+            raise GsnnError(f"cannot write the survey {path}: {sentence(error)}") from error
         finally:
             shutil.rmtree(staging, ignore_errors=True)
         return cls.open(path)
@@ -142,7 +98,7 @@ class Survey:
         there = stores.is_survey(path)
         if there and not overwrite:
             raise GsnnError(f"{path} exists already; choose another --out, or remove it first")
-        with _reading(f"cannot write the survey {path}"):
+        with reading(f"cannot write the survey {path}"):
             write(path, source, seed, 0, progress, codecs, mode="overwrite" if there else "create")
         return cls.open(path)
 
@@ -152,7 +108,7 @@ class Survey:
         path = str(path)
         if not stores.is_survey(path):
             raise GsnnError(f"{path} is not a survey; make one with `gsnn ingest PATH --out SURVEY`")
-        with _reading(f"the survey {path} is damaged", "; ingest its files again, or restore the folder from a copy"):
+        with reading(f"the survey {path} is damaged", "; ingest its files again, or restore the folder from a copy"):
             stored = stores.dataset(path).schema
             schema = Schema.from_arrow(stored)
             if stored.metadata.get(SEAL) != seal(stored.metadata[b"gsnn"]):
@@ -180,32 +136,32 @@ class Survey:
         try:
             write(self.path, Unseen(source, self._ids()), seed, first, progress, codecs, mode="append")
         except OSError as error:
-            raise GsnnError(f"cannot append to the survey {self.path}: {_sentence(error)}") from error
+            raise GsnnError(f"cannot append to the survey {self.path}: {sentence(error)}") from error
         return Survey.open(self.path)
 
     # ------------------------------------------------------------------ reading
 
     @property
     def dataset(self) -> Any:
-        with _reading(f"cannot read the survey {self.path}"):
+        with reading(f"cannot read the survey {self.path}"):
             return stores.dataset(self.path)
 
     def __len__(self) -> int:
         dataset = self.dataset
-        with _reading(f"cannot read the survey {self.path}"):
+        with reading(f"cannot read the survey {self.path}"):
             return dataset.count_rows()
 
     @property
     def digest(self) -> str:
         """16 hexadecimal digits that change with any row or column."""
         digest = hashlib.blake2b(self.schema.select(self._stored()).to_json().encode(), digest_size=8)
-        with _reading(f"cannot read the survey {self.path}"):
+        with reading(f"cannot read the survey {self.path}"):
             for batch in self.dataset.to_batches(columns=[CHECKSUM]):
                 digest.update(batch.column(0).to_numpy())
         return digest.hexdigest()
 
     def _ids(self) -> Iterator[list[str]]:
-        with _reading(f"cannot read the survey {self.path}"):
+        with reading(f"cannot read the survey {self.path}"):
             for batch in Survey.open(self.path).dataset.to_batches(columns=["id"], batch_size=1 << 16):
                 yield batch.column(0).to_pylist()
 
@@ -218,7 +174,7 @@ class Survey:
         for name, expression in expressions.items():
             if name in self.schema:
                 raise GsnnError(f"the derived column {name!r} exists in the survey already; give it another name")
-            with _understanding(f"cannot compute {name} = {expression!r}", self.schema):
+            with understanding(f"cannot compute {name} = {expression!r}", self.schema):
                 probe = self.dataset.scanner(columns={name: expression}, limit=1).to_table()
             if not (pa.types.is_floating(probe.schema[0].type) or pa.types.is_integer(probe.schema[0].type)):
                 raise GsnnError(f"{name} = {expression!r} gives {probe.schema[0].type}; a derived column is a number")
@@ -257,7 +213,7 @@ class Survey:
         """Row numbers for which an SQL condition holds (``mag < 20 and z > 0.1``); all without one."""
         if not condition:
             return row_lists.arange(len(self))
-        with _understanding(f"cannot filter by {condition!r}", self.schema):
+        with understanding(f"cannot filter by {condition!r}", self.schema):
             out, filled = row_lists.empty(self.dataset.count_rows(filter=condition)), 0
             for batch in self.dataset.to_batches(columns=[ROW], filter=condition, scan_in_order=True):
                 out[filled : filled + batch.num_rows] = batch.column(0).to_numpy()
@@ -289,7 +245,7 @@ class Survey:
         """Observations of the light curves ``name`` of some rows."""
         out = row_lists.empty(len(rows))
         for some in row_lists.chunks(len(rows)):
-            with _reading(f"cannot read the survey {self.path}"):
+            with reading(f"cannot read the survey {self.path}"):
                 times = self.dataset.take(np.asarray(rows[some], np.int64), columns=[f"{name}.time"]).column(0)
             times = times.combine_chunks()
             times = times.field("time") if pa.types.is_struct(times.type) else times
@@ -310,7 +266,7 @@ class Survey:
         wanted = {name: self.derived.get(name, f"`{name}`") for name in names}
         plain = list(names) if not any(name in self.derived for name in names) else wanted
         help = f"; `gsnn survey {self.path} --verify` tells which rows are damaged"
-        with _reading(f"cannot read the survey {self.path}", help):
+        with reading(f"cannot read the survey {self.path}", help):
             if len(rows) and len(rows) == rows[-1] - rows[0] + 1 and (np.diff(rows) == 1).all():
                 return self.dataset.scanner(columns=plain, offset=int(rows[0]), limit=len(rows)).to_table()
             return self.dataset.take(rows, columns=plain)
@@ -368,7 +324,7 @@ class Survey:
         """Compare every row with its checksum."""
         names, bad, total, done = self._stored(), [], len(self), 0
         own = [CHECKSUM, ROW, *([HEALPIX] if HEALPIX in self.dataset.schema.names else [])]
-        with _reading(f"the survey {self.path} is damaged and cannot be read"):
+        with reading(f"the survey {self.path} is damaged and cannot be read"):
             for batch in self.dataset.to_batches(columns=[*names, *own], batch_size=2048, scan_in_order=True):
                 rows = np.arange(done, done + batch.num_rows)
                 wrong = checksums(batch, names) != numpy_of(batch.column(CHECKSUM))
