@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 CHUNK = 256  # objects whose dense columns are in memory at once
 CURVES = 2048  # objects whose light curves are measured together
 THREADS = 1  # of OpenMP and BLAS: on a shared machine two that wait for each other cost 20 times the CPU of one
+PERIODS = ("true_period", "period", "p")  # scalar inputs at which light curves are folded, the first that there is
 LARGEST = 1e30  # scikit-learn's trees work in float32
 
 
@@ -180,10 +181,11 @@ def _dense(view: View, column: Column, images: str) -> tuple[Float[np.ndarray, "
 
 
 def _curves(view: View, column: Column, inputs: Schema) -> tuple[Float[np.ndarray, "object feature"], list[str]]:
-    """Statistics of light curves; magnitudes are folded at the input ``period``, or at one that is found."""
+    """Statistics of light curves; magnitudes are folded at the first input of ``PERIODS``, or at a period found."""
     from .light_curves import statistics
 
-    period = next((c.name for c in inputs.of_kind("scalar") if c.name.lower() in ("period", "p")), None)
+    scalars = {c.name.lower(): c.name for c in inputs.of_kind("scalar")}
+    period = next((scalars[name] for name in PERIODS if name in scalars), None)
     parts, names = [], []
     for chunk in view.chunks([column.name, *([period] if period else [])], CURVES):
         part, names = statistics(chunk[column.name], column, chunk[period].astype(np.float64) if period else None)
