@@ -60,8 +60,8 @@ def result(answer: dict[str, Any]) -> str:
     control = answer["controls"].get("permuted")
     if control:
         lines.append(
-            f"Trained on permuted labels: {control['metric']} {control['value']:.3f} ({control['low']:.3f} to "
-            f"{control['high']:.3f}), chance {control['chance']:.3f}."
+            f"Taught and judged on permuted labels: {control['metric']} {control['value']:.3f} "
+            f"({control['low']:.3f} to {control['high']:.3f}), chance {control['chance']:.3f}."
         )
     for method, verdict in answer["explanations"].items():
         if "sanity_correlation" in verdict:

@@ -113,6 +113,7 @@ class Walk:
 
     def judge(self) -> None:
         from .predict import predict_view
+        from .steps import control
         from .steps import evaluate as steps
         from .steps.curves import early
 
@@ -126,7 +127,8 @@ class Walk:
         controls: dict[str, Any] = {"leakage": self.audit.get("leakage", {})}
         if self.control is not None:
             (prediction, *_) = predict_view(self.control.model, test, self.control.runtime)[0].values()
-            controls["permuted"] = steps.control_verdict(one, prediction, truth, self.seed)
+            dealt = steps.truth_of(control.permuted(one, self.seed)[2], one.target)
+            controls["permuted"] = control.verdict(prediction, dealt, self.seed)
         by_seed = [{"seed": self.seed, "metrics": verdicts[one.target]["metrics"]}]
         for k, other in enumerate(self.others or (), 1):
             predicted = predict_view(other.model, test, other.runtime)[0]

@@ -173,7 +173,9 @@ def _judging(study: Mapping[str, Any], answer: Mapping[str, Any], cite: _Citatio
     elif "pit_ks" in calibration:
         said.append(f"Calibration is judged by the probability integral transform{cite('pit')}.")
     if (answer.get("controls") or {}).get("permuted"):
-        said.append(f"As a control the same network was trained on shuffled labels{cite('random-labels')}.")
+        said.append(
+            f"As a control the same network was taught, and judged on, shuffled labels{cite('permutation-test')}."
+        )
     explained = list(answer.get("explanations") or {}) or [
         _name(m) for m in (study.get("explain") or {}).get("methods", [])
     ]

@@ -66,9 +66,8 @@ def _control(answer: dict[str, Any]) -> dict[str, str]:
     if not control:
         return _badge("Control", "none", "No network was trained on shuffled labels.")
     unit = str(control.get("unit") or _unit(answer, control.get("metric")))
-    sentence = (
-        f"Trained on shuffled labels it reaches {plain(control.get('metric', 'score'))} {measured(control, unit)}"
-    )
+    reached = f"{plain(control.get('metric', 'score'))} {measured(control, unit)}"
+    sentence = f"Taught and judged on shuffled labels it reaches {reached}"
     sentence += f", chance is {measured(control['chance'], unit)}." if control.get("chance") is not None else "."
     if control.get("passed") and control.get("constant"):
         always = "It gives every object the same answer"

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from ..config import build, normalise
 from ..data.survey import View
 from ..errors import ConfigError, GsnnError, suggest
-from ..evaluation.distributions import Categorical, Distribution
+from ..evaluation.distributions import Distribution
 from ..evaluation.judge import judge
 from ..origin import placed
 from ..predict import predict_view, table_of
@@ -173,23 +173,6 @@ def judged(
             verdict["headline_metric"] = headline
             verdict["metrics"] = {headline: verdict["metrics"][headline], **verdict["metrics"]}
     return verdicts
-
-
-def control_verdict(one: Ground, prediction: Distribution, truth: np.ndarray, seed: int) -> dict[str, Any]:
-    """Whether a network trained on permuted labels is at chance, as it must be."""
-    from ..evaluation.intervals import bootstrap
-    from ..evaluation.metrics import METRICS
-
-    if isinstance(prediction, Categorical):
-        name, chance = "balanced_accuracy", 1 / max(len(np.unique(truth[truth >= 0])), 1)  # the classes it averages
-    else:
-        name, chance = "r2", 0.0
-    known = np.flatnonzero(truth >= 0 if isinstance(prediction, Categorical) else np.isfinite(truth))
-    prediction, truth = prediction.take(known), truth[known]
-    value = bootstrap(METRICS[name], prediction, truth, seed=seed, resamples=500)
-    passed = value["low"] is not None and value["low"] <= chance + 0.02
-    constant = len(np.unique(prediction.best())) < 2
-    return {"metric": name, **value, "chance": chance, "passed": bool(passed), "constant": constant}
 
 
 def spread(results: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:

@@ -16,43 +16,21 @@ import torch
 
 from ..data.augment import augment
 from ..data.stream import Batch, Stream
-from ..data.survey import Survey, View
+from ..data.survey import View
 from ..errors import GsnnError
 from ..model import Model, load_weights
 from ..objectives.base import Objective
 from ..predict import predict_view
 from ..progress import Progress
-from ..rng import Rng, uniform
+from ..rng import Rng
 from ..study import Study
 from ..training.layout import Facts, facts
 from ..training.parallel import Parallel
 from ..training.runtime import Runtime, resolve
 from ..training.step import probe
 from ..training.trainer import History, fit
+from .control import permuted
 from .data import Ground, augmentations, batch_of, write_json
-
-
-class PermutedView(View):
-    """A view whose targets are those of other rows: what the control learns from."""
-
-    def __init__(self, survey: Survey, rows: np.ndarray, other: np.ndarray, targets: list[str]):
-        super().__init__(survey, rows)
-        object.__setattr__(self, "other", other)
-        object.__setattr__(self, "targets", targets)
-
-    def columns(self, names):
-        columns = super().columns(names)
-        return {**columns, **self.survey.take(self.other, [n for n in names if n in self.targets])}
-
-    def take(self, positions):
-        positions = np.asarray(positions)
-        return PermutedView(self.survey, self.rows[positions], self.other[positions], self.targets)
-
-
-def permuted(view: View, targets: list[str], seed: int) -> PermutedView:
-    """The view with its targets dealt out anew."""
-    order = np.argsort(uniform(seed, "permute", torch.as_tensor(view.rows))[:, 0].numpy(), kind="stable")
-    return PermutedView(view.survey, view.rows, view.rows[order], targets)
 
 
 def expected(study: Study, one: Ground, seed: int, networks: int = 1, control: bool = False) -> tuple[float, float]:
@@ -155,7 +133,7 @@ def train_model(
     )
     progress.done()
     made.runtime.place(made.model)
-    _answer(made.model, permuted(one.train, list(one.targets), seed) if control else one.train, made.runtime)
+    _answer(made.model, permuted(one, seed)[0] if control else one.train, made.runtime)
     if not control:
         _finish(study, one, made.model, made.runtime, folder)
     made.model.save(folder / "model", runtime=made.runtime.to_dict(), history=made.history)
@@ -183,7 +161,7 @@ def fit_network(
     settings = study.train
     parallel = parallel or Parallel(settings.layout.alone)
     if control:
-        train, valid = (permuted(view, list(one.targets), seed) for view in (train, valid))
+        train, valid, _ = permuted(one, seed)
         if study.evaluate.control_epochs:
             settings = settings.model_copy(update={"epochs": min(settings.epochs, study.evaluate.control_epochs)})
     folder.mkdir(parents=True, exist_ok=True)
