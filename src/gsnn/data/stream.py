@@ -30,6 +30,7 @@ from .survey import View
 
 Batch = dict[str, Tensor]
 _READ_BYTES = 3 << 20  # decoded at once: little enough for the cache, twice as fast as ten times more
+_READ_ROWS = 1 << 14  # of a table, whose rows are small: four times as many are a third faster and hold 10 MiB more
 _DECODERS = min(4, os.cpu_count() or 1)  # reads that are decoded side by side
 _AHEAD = 16  # batches whose places are found at once
 _BLOCK = 64  # rows that are read together where not all fit the scratch
@@ -105,7 +106,7 @@ class Stream:
         specs = {n: (v.shape[1:], _dtype(v.dtype)) for n, v in probe.items() if n not in curves}
         row_bytes = sum(int(np.prod(shape, dtype=np.int64)) * t.itemsize for shape, t in specs.values()) + 8
         row_bytes += sum(-(-OBSERVATION_BYTES * int(some.sum()) // self.objects) for some in lengths.values())
-        self._read = int(np.clip(_READ_BYTES // row_bytes, 64, 1 << 16))
+        self._read = int(np.clip(_READ_BYTES // row_bytes, 64, _READ_ROWS))
         self._block = min(_BLOCK, self.objects)
         fits = self.objects * row_bytes <= scratch_bytes
         blocks = max(scratch_bytes // 2 // row_bytes // self._block, 1)
