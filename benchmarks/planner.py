@@ -1,25 +1,30 @@
-"""The planner beside real trainings: communicated bytes of each kind, and the peak of memory, over layouts.
+"""The planner beside real trainings: communicated bytes of each kind, the peak of memory, and the time of a step.
 
     python benchmarks/planner.py --out benchmarks/results/planner.json
-    python benchmarks/planner.py --width 128 --processes 2      # a quick look
+    python benchmarks/planner.py --sizes 128,4,64,4 --processes 2      # a quick look
 
-Every layout trains the same transformer on the CPU in float32 with AdamW by torchrun. Bytes are those of the operations
-that torch.distributed dispatches in the third step; memory is the most anonymous memory (sampled every 2 ms) above what
-the process held before the network was made.
+Every layout trains a transformer on the CPU in float32 with AdamW by torchrun, one thread a process, in several sizes.
+Bytes are those of the operations that torch.distributed dispatches in the third step; memory is the most anonymous
+memory (sampled every 2 ms) above what the process held before the network was made. Times, of one process, are
+planned for the device ``here``, which is measured first, on other sizes than these; they want an idle machine.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import json
+import math
 import os
 import platform
+import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 
 LAYOUTS = {
@@ -111,6 +116,7 @@ def work(layout: dict, given: argparse.Namespace, folder: Path) -> None:
     import torch
 
     from gsnn.data.schema import Column, Schema
+    from gsnn.memory import keep_memory
     from gsnn.model import Model
     from gsnn.rng import Rng
     from gsnn.scale.study import shape_of
@@ -122,20 +128,23 @@ def work(layout: dict, given: argparse.Namespace, folder: Path) -> None:
     from gsnn.training.worker import join
 
     torch.set_num_threads(1)
+    if given.timed:
+        keep_memory()
     join()
     parallel = Parallel(Layout(**layout))
-    image = Schema.of([Column("image", "image", shape=(1, given.side, given.side), dtype="float32")])
+    width, layers, side, objects = given.size
+    image = Schema.of([Column("image", "image", shape=(1, side, side), dtype="float32")])
     kind = Schema.of([Column("kind", "label", classes=("a", "b"), dtype="int64")])
     spec = {
-        "model": {"name": "transformer", "width": given.width, "layers": given.layers, "heads": given.width // 64,
-                  "patch": 4, "causal": True},
+        "model": {"name": "transformer", "width": width, "layers": layers, "heads": width // 64, "patch": 4,
+                  "causal": True},
         "objective": {"name": "next-patch"},
         "transforms": {},
     }  # fmt: skip
-    settings = Train(batch=given.batch, precision="float32")
-    share = given.batch // parallel.data_ranks
+    settings = Train(batch=objects, precision="float32")
+    share = objects // parallel.data_ranks
     batch = {
-        "image": torch.randn(share, 1, given.side, given.side),
+        "image": torch.randn(share, 1, side, side),
         "kind": torch.zeros(share, dtype=torch.int64),
         "row": torch.arange(share),
     }
@@ -162,7 +171,7 @@ def work(layout: dict, given: argparse.Namespace, folder: Path) -> None:
     if parallel.main:
         found = {
             "bytes": count.bytes, "small": count.small, "memory": peak.bytes - before,
-            "seconds": sorted(times)[len(times) // 2],
+            "seconds": statistics.median(times[3:]),  # the first warm up, the third is counted
             "shape": shape.__dict__, "tokens": tokens, "share": share,
         }  # fmt: skip
         (folder / "found.json").write_text(json.dumps(found))
@@ -170,9 +179,10 @@ def work(layout: dict, given: argparse.Namespace, folder: Path) -> None:
     os._exit(0)
 
 
-def planned(layout: dict, found: dict) -> tuple[dict[str, float], float]:
-    """What the planner says of the same training: bytes by kind, and memory."""
+def planned(layout: dict, found: dict, device) -> tuple[dict[str, float], float, float]:
+    """What the planner says of the same training: bytes by kind, memory, and seconds of a step."""
     from gsnn.scale.memory import Layout, memory
+    from gsnn.scale.pace import pace
     from gsnn.scale.shapes import Shape
     from gsnn.scale.traffic import SENT, collectives
 
@@ -183,47 +193,75 @@ def planned(layout: dict, found: dict) -> tuple[dict[str, float], float]:
         whole = 2.0 if each.kind == "all-reduce" else 1.0
         sent[each.kind] = sent.get(each.kind, 0.0) + each.count * each.bytes * whole
     assert set(sent) <= set(SENT)
-    return sent, sum(memory(*how, bytes_each=4).values())
+    return sent, sum(memory(*how, bytes_each=4).values()), pace(*how, device).seconds
+
+
+def trained(layout: dict, size: str, steps: int, timed: bool = False) -> dict:
+    """What a training in processes of their own found: its memory, or its pace."""
+    processes = math.prod(layout.get(name, 1) for name in DIMENSIONS)
+    with tempfile.TemporaryDirectory() as folder:
+        launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+        command = [
+            sys.executable, *launcher * (processes > 1), __file__, "--work", json.dumps(layout), "--folder", folder,
+            "--size", size, "--steps", str(steps), *["--timed"] * timed,
+        ]  # fmt: skip
+        done = subprocess.run(
+            command, capture_output=True, text=True, env={**os.environ, **(ONE if timed else ONE | QUIET)}, timeout=900
+        )
+        if done.returncode:
+            raise SystemExit(done.stderr[-3000:])
+        return json.loads((Path(folder) / "found.json").read_text())
 
 
 def run(given: argparse.Namespace) -> dict[str, object]:
+    import torch
+
+    from gsnn.scale.here import here
+
+    torch.set_num_threads(1)
+    device = here()
+    print(f"here: {device.peak / 1e9:.0f} GFLOP/s, {device.sustained:.2f} sustained, {device.bandwidth / 1e9:.1f} GB/s")
     found = []
-    for processes, layouts in LAYOUTS.items():
-        for layout in layouts if processes <= given.processes else ():
-            with tempfile.TemporaryDirectory() as folder:
-                launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-                command = [
-                    sys.executable, *launcher * (processes > 1), __file__,
-                    "--work", json.dumps(layout), "--folder", folder,
-                    *(word for name in SIZES for word in (f"--{name}", str(getattr(given, name)))),
-                ]  # fmt: skip
-                done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **QUIET}, timeout=900)
-                if done.returncode:
-                    raise SystemExit(done.stderr[-3000:])
-                got = json.loads((Path(folder) / "found.json").read_text())
-            sent, held = planned(layout, got)
-            found.append({"layout": layout, "memory_gib": got["memory"] / 2**30, "planned_gib": held / 2**30,
-                          "memory_ratio": held / got["memory"], "bytes": got["bytes"], "planned_bytes": sent,
-                          "seconds": got["seconds"]})  # fmt: skip
-            exact = all(got["bytes"].get(k, 0) == sent.get(k, 0) for k in {*sent, *got["bytes"]})
-            said = f"exact: {sent}" if exact else f"differ: {got['bytes']}, planned {sent}"
-            print(f"{layout}: {got['memory'] / 2**30:.3f} GiB, planned {held / 2**30:.3f}; bytes {said}", flush=True)
-    return {"layouts": found}
+    cases = [(size, layout) for count, some in LAYOUTS.items() if count <= given.processes for layout in some
+             for size in (given.sizes if count < 4 else given.sizes[:1])]  # fmt: skip
+    for size, layout in cases:
+        got = trained(layout, size, 4)
+        alone = not any(layout.get(name) for name in DIMENSIONS)
+        took = trained(layout, size, given.steps, timed=True)["seconds"] if alone else None
+        sent, held, seconds = planned(layout, got, device)
+        found.append({
+            "size": size, "layout": layout, "memory_gib": got["memory"] / 2**30, "planned_gib": held / 2**30,
+            "memory_ratio": held / got["memory"], "bytes": got["bytes"], "planned_bytes": sent,
+            "bytes_exact": all(got["bytes"].get(k, 0) == sent.get(k, 0) for k in {*sent, *got["bytes"]}),
+            "seconds": took, "planned_seconds": seconds, "seconds_ratio": seconds / took if took else None,
+        })  # fmt: skip
+        last = found[-1]
+        said = "bytes exact" if last["bytes_exact"] else f"bytes differ: {got['bytes']}, planned {sent}"
+        print(
+            f"{size} {layout}: {last['memory_gib']:.3f} GiB, planned x {last['memory_ratio']:.3f}; {said}"
+            + (f"; {took:.3f} s, planned x {last['seconds_ratio']:.2f}" if took else ""),
+            flush=True,
+        )
+    return {"here": asdict(device), "layouts": found}
 
 
 # what is freed goes back at once, so that resident memory is what tensors take
-QUIET = {"OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
-SIZES = ("width", "layers", "side", "batch", "steps")
+ONE = {"OMP_NUM_THREADS": "1"}
+QUIET = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+SIZES = ("512,8,64,4", "384,6,48,8", "640,5,80,2", "768,3,96,2")  # width, blocks, side of an image, batch
+DIMENSIONS = ("replicate", "shard", "tensor", "context")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name, default in zip(SIZES, (512, 8, 64, 8, 4)):
-        parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--processes", type=int, default=4, help="the most processes of a layout")
+    parser.add_argument("--sizes", nargs="+", default=SIZES, help="width,blocks,side of an image,batch")
+    parser.add_argument("--steps", type=int, default=8, help="of a training that is timed")
+    parser.add_argument("--processes", type=int, default=4, help="the most of a layout; four with the first size only")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--work", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--timed", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--size", type=lambda text: [int(n) for n in text.split(",")], help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.work:
         work(json.loads(given.work), given, given.folder)
@@ -232,8 +270,11 @@ def main() -> None:
         "command": " ".join(["python", *sys.argv]),
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "python": platform.python_version(),
+        "commit": subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip(),
+        "torch": importlib.metadata.version("torch"),
         "cores": os.cpu_count(),
-        **{name: getattr(given, name) for name in SIZES},
+        "load_at_start": os.getloadavg()[0],
+        "steps": given.steps,
         **run(given),
     }
     if given.out:

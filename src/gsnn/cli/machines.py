@@ -56,7 +56,9 @@ def plan(
     params: Annotated[float | None, typer.Option("--params", help="parameters of a transformer, as in 1e12")] = None,
     tokens: Annotated[float | None, typer.Option("--tokens", help="tokens to learn from, if not what suits")] = None,
     devices: Annotated[int, typer.Option("--devices", help="how many of them")] = 1,
-    device: Annotated[str, typer.Option("--device", help="h200, h100, a100, tpu-v5p, laptop, ...")] = "h200",
+    device: Annotated[
+        str, typer.Option("--device", help="h200, a100, tpu-v5p, laptop, ..., or here: measured")
+    ] = "h200",
     sequence: Annotated[int, typer.Option("--sequence", help="tokens of an object")] = 8192,
     batch: Annotated[float | None, typer.Option("--batch", help="tokens of a step, at most")] = None,
     pue: Annotated[float, typer.Option("--pue", help="power usage effectiveness of the site")] = 1.1,

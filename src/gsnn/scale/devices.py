@@ -80,7 +80,11 @@ DEVICES = {
 
 
 def device(name: str) -> Device:
-    """A device of the table by its short name."""
+    """A device of the table by its short name; ``here`` is this machine, measured."""
+    if name == "here":
+        from .here import here
+
+        return here()
     if name not in DEVICES:
-        raise GsnnError(f"no device is called {name!r}; {suggest(name, DEVICES)}")
+        raise GsnnError(f"no device is called {name!r}; {suggest(name, [*DEVICES, 'here'])}")
     return DEVICES[name]
