@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from gsnn.data.curve_units import folded
+from gsnn.data.curve_units import at_visits, folded
 from gsnn.data.light_curves import LightCurves
 from gsnn.data.schema import CURVE, Column, Schema
 from gsnn.data.transforms import Transforms
-from gsnn.errors import ConfigError
+from gsnn.errors import ConfigError, GsnnError
 
 INPUTS = Schema.of([Column("lc", "light_curve", bands=("b", "r"), time_unit="d"), Column("period", "scalar")])
 
@@ -69,3 +69,14 @@ def test_the_transform_folds_at_the_input_that_it_names():
     assert (after["lc.flux"][~parts["valid"]] == 0).all()
     with pytest.raises(ConfigError, match="'perod' is no scalar input"):
         Transforms(INPUTS, {"lc": {"name": "light-curve", "fold": "perod"}})
+
+
+def test_observations_of_a_visit_get_the_time_of_its_first():
+    time = torch.tensor([[0.0, 0.1, 0.3, 5.0, 5.2, 9.0]])
+    assert at_visits(time, 0.25).tolist() == [pytest.approx([0, 0, 0, 5, 5, 9])]
+    assert torch.equal(at_visits(time, 0.0), time)
+
+
+def test_a_folded_curve_has_no_visits():
+    with pytest.raises((GsnnError, ConfigError), match="no visits"):
+        Transforms(INPUTS, {"lc": {"name": "light-curve", "fold": "period", "visit": 0.5}})

@@ -9,7 +9,7 @@ from small_networks import SEQUENCES, columns, schema, small
 from gsnn.config import build
 from gsnn.data.schema import Column, Schema
 from gsnn.errors import GsnnError
-from gsnn.models.sequences import SHORT, Pool, feature_names, observations
+from gsnn.models.sequences import SHORT, Pool, feature_names, observations, visits
 
 VARIANTS = [
     *({"name": name} for name in sorted(SEQUENCES)),
@@ -23,6 +23,8 @@ VARIANTS = [
     {"name": "time-transformer", "causal": True, "pool": "max"},
     {"name": "time-transformer", "position": "fourier", "pool": "attention"},
     {"name": "cnn-rnn", "bidirectional": False, "cell": "lstm", "pool": "last"},
+    {"name": "rnn", "bidirectional": True, "pool": "mean", "step": "visit"},
+    {"name": "time-transformer", "step": "visit"},
 ]
 CURVE, DENSE = schema("curve", "table"), schema("series", "table")
 LC = [f"lc.{part}" for part in ("time", "flux", "flux_error", "band", "valid")]
@@ -80,7 +82,7 @@ def test_one_observation_is_enough_and_none_is_finite(spec):
 @pytest.mark.parametrize("inputs", [CURVE, DENSE], ids=["curve", "series"])
 def test_a_causal_network_sees_no_future_and_another_one_does(spec, inputs):
     net, given = make(spec, inputs), columns(inputs, steps=9)
-    if net.stride > 1:
+    if net.stride > 1 or (net.step == "visit" and inputs is CURVE):
         return
     flux = "lc.flux" if inputs is CURVE else "flux"
     states = net.hidden(**given)
@@ -107,6 +109,16 @@ def test_the_running_answer_is_that_of_the_sequence_cut_there(spec, inputs):
     if inputs is CURVE:
         last = given["lc.valid"].sum(1) - 1
         near(net.head(running[torch.arange(5), last]), net(**given))
+
+
+def test_the_running_answer_of_visits_is_that_of_the_visit():
+    net, given = make({"name": "rnn", "step": "visit"}), light()
+    given["lc.time"] = given["lc.time"][:, [0, 0, 2, 2, 2, 5, 5, 7, 8]]
+    running = net.running(**given)
+    assert torch.equal(running[:, 0], running[:, 1])
+    for last in (1, 4, 6, 7):
+        reached = given["lc.valid"][:, last]
+        near(running[reached, last], net.features(**cut(given, last + 1))[reached])
 
 
 @every
@@ -159,7 +171,7 @@ def test_what_an_observation_becomes():
     time, band = torch.tensor([[0.0, 0.1, 0.3, 0.6, 0.0]]), torch.tensor([[1, 0, 0, 1, 0]])
     given = {"lc.time": time, "lc.band": band, "lc.valid": torch.tensor([[True] * 4 + [False]])}
     given |= {"lc.flux": torch.tensor([[1.0, 2, torch.nan, 4, 9]]), "lc.flux_error": torch.full((1, 5), 0.5)}
-    x, at, valid = observations(column, given)
+    x, at, valid, _ = observations(column, given)
     found = {name: values[:4].tolist() for name, values in zip(feature_names(column), x[0].T)}
     gap = lambda t: math.log1p(t / SHORT)  # noqa: E731
     expected = {
@@ -173,6 +185,29 @@ def test_what_an_observation_becomes():
     assert not x[0, 4].any()
     assert torch.equal(at, time)
     assert torch.equal(valid, given["lc.valid"])
+
+
+def test_what_a_visit_becomes():
+    column = Column("lc", "light_curve", bands=("g", "r"))
+    given = {
+        "lc.time": torch.tensor([[0.0, 0.0, 0.3, 0.3, 0.3, 7.0]]), "lc.band": torch.tensor([[1, 0, 0, 0, 1, 1]]),
+        "lc.flux": torch.tensor([[1.0, 2, 3, 6, torch.nan, 9]]), "lc.valid": torch.tensor([[True] * 5 + [False]]),
+        "lc.flux_error": torch.tensor([[0.5, 0.5, 1.0, 0.5, 1.0, 1.0]]),
+    }  # fmt: skip
+    x, at, valid, visit = visits(column, given)
+    found = {name: values.tolist() for name, values in zip(feature_names(column, step="visit"), x[0].T)}
+    expected = {
+        "flux_g": [2, (3 + 4 * 6) / 5], "flux_r": [1, 0], "flux_error_g": [0.5, 5**-0.5], "flux_error_r": [0.5, 0],
+        "known_g": [1, 1], "known_r": [1, 0], "time": [0, 0.3], "since_last": [0, math.log1p(0.3 / SHORT)],
+    }  # fmt: skip
+    assert list(found) == list(expected)
+    for name, values in expected.items():
+        assert found[name] == pytest.approx(values, rel=1e-5), name
+    assert at.tolist() == [pytest.approx([0, 0.3])]
+    assert valid.tolist() == [[True, True]]
+    assert visit.tolist() == [[0, 0, 1, 1, 1, 1]]
+    turned = {name: values[:, [1, 0, 4, 2, 3, 5]] for name, values in given.items()}
+    torch.testing.assert_close(visits(column, turned).x, x)
 
 
 @pytest.mark.parametrize("how", ["last", "mean", "max", "attention"])

@@ -26,7 +26,8 @@ class CurveUnits(Transform):
     the band and logarithmic above (Lupton, Gunn & Szalay 1999, AJ 118, 1406), with the error carried through its slope;
     ``"linear"`` divides by the scatter of the training part. Times are divided by the mean span of the training part,
     or by ``time_scale`` in their own unit. ``fold`` names a scalar input that holds a period: times become phases, from
-    0 to 1 and in that order (:func:`folded`).
+    0 to 1 and in that order (:func:`folded`). Observations that follow each other within ``visit``, in the unit of
+    time, are one visit and get the time of its first: what networks with ``step = "visit"`` make one step of.
     """
 
     def __init__(
@@ -38,10 +39,13 @@ class CurveUnits(Transform):
         softening: Annotated[float, Field(gt=0)] = 3.0,
         time_scale: Annotated[float | None, Field(gt=0)] = None,
         fold: str | None = None,
+        visit: Annotated[float, Field(ge=0)] = 0.0,
     ):
         super().__init__()
+        if fold and visit:
+            raise GsnnError("light-curve: a folded light curve has no visits; leave out fold or visit")
         self.centre, self.stretch, self.softening, self.time_scale = centre, stretch, softening, time_scale
-        self.fold = fold
+        self.fold, self.visit = fold, visit
         self.register_buffer("mean", torch.zeros(bands))
         self.register_buffer("width", torch.ones(bands))
         self.register_buffer("scale", torch.ones(()))
@@ -93,12 +97,20 @@ class CurveUnits(Transform):
             parts = {**parts, "time": parts["time"] * self.span}
         flux, error = self._stretched(parts)
         valid = parts["valid"]
-        units = {"time": parts["time"].float() / self.span, "flux": flux / self.scale, "flux_error": error / self.scale}
+        time = at_visits(parts["time"].float(), self.visit) if self.visit else parts["time"].float()
+        units = {"time": time / self.span, "flux": flux / self.scale, "flux_error": error / self.scale}
         return {**parts, **{n: torch.where(valid, v.nan_to_num(0, 0, 0), 0.0) for n, v in units.items()}}
 
 
 def _numbers(parts: Parts) -> tuple[Tensor, Tensor]:
     return parts["flux"].float(), parts["flux_error"].float()
+
+
+def at_visits(time: Float[Tensor, "object step"], gap: float) -> Float[Tensor, "object step"]:
+    """The time of the first observation of each one's visit, which ends where nothing follows within ``gap``."""
+    begins = torch.ones_like(time, dtype=torch.bool)
+    begins[:, 1:] = time[:, 1:] - time[:, :-1] > gap
+    return torch.where(begins, time, -torch.inf).cummax(1).values
 
 
 def folded(parts: Parts, period: Float[Tensor, " object"]) -> Parts:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..data.schema import Schema
 from ..errors import GsnnError
 from .layers import Activation, at_least
-from .sequences import Pooling, Sequences, covered
+from .sequences import Pooling, Sequences, Step, covered
 
 Cell = Literal["rnn", "lstm", "gru"]
 CELLS: dict[str, type[nn.RNNBase]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
@@ -87,7 +87,7 @@ class RNN(Sequences):
 
     What a gap in time means is learned: each step knows how long ago the one before was. Forwards alone it is causal,
     and can answer at every step; ``bidirectional`` (Schuster & Paliwal 1997) reads from both ends, with half of
-    ``width`` each.
+    ``width`` each. With ``step = "visit"`` observations at the same time, one or more a band, are one step.
     """
 
     def __init__(
@@ -103,6 +103,7 @@ class RNN(Sequences):
         activation: Activation = "gelu",
         dropout: float = 0.0,
         clock: bool = True,
+        step: Step = "observation",
     ):
         at_least(1, width=width, layers=layers)
         if bidirectional and width % 2:
@@ -114,5 +115,5 @@ class RNN(Sequences):
             )
         super().__init__(
             inputs, "rnn", lambda features: Recurrent(features, width, layers, cell, bidirectional, dropout), width,
-            outputs, pool=pool, act=activation, dropout=dropout, clock=clock, causal=not bidirectional,
+            outputs, pool=pool, act=activation, dropout=dropout, clock=clock, causal=not bidirectional, step=step,
         )  # fmt: skip

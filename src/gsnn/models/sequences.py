@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from ..data.schema import SEQUENCES, Column, Schema
@@ -18,15 +18,17 @@ from ..errors import GsnnError
 from .layers import Activation, activation, at_least, flatten, head, readable
 
 Pooling = Literal["last", "mean", "max", "attention"]
+Step = Literal["observation", "visit"]
 SHORT = 0.01  # gaps of this part of a typical span, and shorter ones, are told apart linearly, longer ones by the log
 
 
 class Steps(NamedTuple):
-    """A column as the encoders read it. ``valid`` is None where every step is."""
+    """A column as the encoders read it. ``valid`` is None where every step is; ``visit``: where an observation went."""
 
     x: Float[Tensor, "object step feature"]
     time: Float[Tensor, "object step"]
     valid: Bool[Tensor, "object step"] | None
+    visit: Int64[Tensor, "object observation"] | None = None
 
 
 def covered(x: Float[Tensor, "object step feature"], valid: Bool[Tensor, "object step"] | None) -> Tensor:
@@ -34,8 +36,11 @@ def covered(x: Float[Tensor, "object step feature"], valid: Bool[Tensor, "object
     return x if valid is None else x * valid[..., None].to(x.dtype)
 
 
-def feature_names(column: Column, clock: bool = True) -> list[str]:
+def feature_names(column: Column, clock: bool = True, step: Step = "observation") -> list[str]:
     """What stands in a step of ``column``, in order."""
+    if column.kind == "light_curve" and step == "visit":
+        each = [f"{what}_{band}" for what in ("flux", "flux_error", "known") for band in column.bands or ("",)]
+        return [*each, *(["time"] if clock else []), "since_last"]
     if column.kind == "light_curve":
         names = ["flux", "flux_error", "known", *(["time"] if clock else []), "since_last", "since_last_in_band"]
         return names + [f"band_{band}" for band in column.bands or ("",)]
@@ -65,6 +70,37 @@ def observations(column: Column, columns: dict[str, Tensor], clock: bool = True)
     numbers = [flux.where(known, 0), error.where(known & torch.isfinite(error), 0), known.to(flux.dtype)]
     x = torch.stack([*numbers, *([time] if clock else []), *gaps], 2)
     return Steps(covered(torch.cat([x, bands.to(x.dtype)], 2), valid), time, valid)
+
+
+def visits(column: Column, columns: dict[str, Tensor], clock: bool = True) -> Steps:
+    """A light curve with one step for all observations at the same time, which hold a flux of each band.
+
+    Of each visit: flux, its error and whether it is known, one number a band each (of several observations in a band
+    their mean, weighted by 1/error^2), the time, and log(1 + t / SHORT) of the time t since the visit before.
+    """
+    time, flux, error, band, valid = (
+        columns[f"{column.name}.{part}"] for part in ("time", "flux", "flux_error", "band", "valid")
+    )
+    count, (objects, steps) = max(len(column.bands), 1), time.shape
+    new = torch.ones_like(valid)
+    new[:, 1:] = time[:, 1:] != time[:, :-1]
+    visit = ((new & valid).cumsum(1) - 1).clamp_min(0)
+    number = visit[:, -1:] + valid[:, :1]
+    if not torch.compiler.is_exporting():  # an exported network keeps the longest length that there can be
+        steps = max(int(number.max()), 1)
+    known = valid & torch.isfinite(flux) & torch.isfinite(error)
+    weight = torch.where(known, error.float().clamp_min(1e-6) ** -2, 0.0)
+    place = visit * count + band
+    zero = weight.new_zeros(objects, steps * count)
+    total = zero.scatter_add(1, place, weight)
+    mean = zero.scatter_add(1, place, weight * flux.where(known, 0)) / total.clamp_min(1e-30)
+    spread = torch.where(total > 0, total.clamp_min(1e-30).rsqrt(), 0.0)
+    each = [x.unflatten(1, (steps, count)).to(flux.dtype) for x in (mean, spread, (total > 0).to(flux.dtype))]
+    ahead = torch.arange(steps, device=time.device) < number
+    first = time.new_zeros(objects, steps).scatter_reduce(1, visit, time.where(valid, 0), "amax")
+    gap = torch.log1p((first - torch.cat([first[:, :1], first[:, :-1]], 1)).clamp(min=0) / SHORT)
+    x = torch.cat([*each, *([first[..., None]] if clock else []), gap[..., None]], 2)
+    return Steps(covered(x, ahead), first * ahead, ahead, visit)
 
 
 def samples(column: Column, columns: dict[str, Tensor]) -> Steps:
@@ -148,6 +184,7 @@ class Sequences(nn.Module):
         clock: bool,
         causal: bool = False,
         stride: int = 1,
+        step: Step = "observation",
     ):
         super().__init__()
         columns = readable(inputs, network, (*SEQUENCES, "scalar"))
@@ -166,10 +203,10 @@ class Sequences(nn.Module):
                 )
         at_least(1, width=width, outputs=outputs)
         self.network, self.width, self.pool = network, width, pool
-        self.clock, self.causal, self.stride = clock, causal, stride
+        self.clock, self.causal, self.stride, self.step = clock, causal, stride, step
         names = [c.name for c in self.sequences]
         self.encoders = nn.ModuleDict(
-            {str(i): encoder(len(feature_names(c, clock))) for i, c in enumerate(self.sequences)}
+            {str(i): encoder(len(feature_names(c, clock, step))) for i, c in enumerate(self.sequences)}
         )
         self.pools = nn.ModuleDict({str(i): Pool(pool, width) for i, _ in enumerate(names)})
         joined = width * len(names) + sum(c.size for c in self.scalars)
@@ -180,18 +217,18 @@ class Sequences(nn.Module):
     def steps(self, column: Column, columns: dict[str, Tensor]) -> Steps:
         """What the encoder of ``column`` reads."""
         if column.kind == "light_curve":
-            return observations(column, columns, self.clock)
+            return (visits if self.step == "visit" else observations)(column, columns, self.clock)
         return samples(column, columns)
 
     def names(self, column: Column) -> list[str]:
         """What stands in a step of :meth:`steps`, in order."""
-        return feature_names(column, self.clock)
+        return feature_names(column, self.clock, self.step)
 
     def encode(
         self, index: int, columns: dict[str, Tensor]
     ) -> tuple[Float[Tensor, "object step width"], Bool[Tensor, "object step"] | None]:
         """States of one sequence, and which of them are valid."""
-        x, time, valid = self.steps(self.sequences[index], columns)
+        x, time, valid, _ = self.steps(self.sequences[index], columns)
         return self.encoders[str(index)](x, time, valid), None if valid is None else valid[:, :: self.stride]
 
     def features(self, **columns: Tensor) -> Float[Tensor, "object width"]:
@@ -212,19 +249,28 @@ class Sequences(nn.Module):
                 f"the network {self.network!r} sees every step at once, so it has no answer on the way; "
                 "choose a causal one (rnn, wavenet, or time-transformer with causal = true)"
             )
-        index = self.only()
-        return self._join_steps(self.pools[str(index)].running(*self.encode(index, columns)), columns)
+        index = self.only(visits=True)
+        states = self.pools[str(index)].running(*self.encode(index, columns))
+        visit = self.steps(self.sequences[index], columns).visit
+        if visit is not None:  # the answer at an observation is that of its visit
+            states = states.gather(1, visit[..., None].expand(-1, -1, states.shape[2]))
+        return self._join_steps(states, columns)
 
     @property
     def decodes(self) -> bool:
         """Whether the head reads something else than a state, as in ``seq2seq``."""
         return self.head.in_features != self.width
 
-    def only(self) -> int:
-        """The place of the one sequence that has a state at every step; GsnnError where there is none."""
+    def only(self, visits: bool = False) -> int:
+        """The place of the one sequence that has a state at every step (or visit); GsnnError where there is none."""
         if len(self.sequences) > 1:
             names = " and ".join(repr(c.name) for c in self.sequences)
             raise GsnnError(f"an answer at every step needs one sequence, and [data] inputs holds {names}; leave one")
+        if self.step == "visit" and not visits and self.sequences[0].kind == "light_curve":
+            raise GsnnError(
+                f"the network {self.network!r} has a state for every visit, and one for each observation is needed; "
+                'set step = "observation"'
+            )
         if self.stride > 1:
             raise GsnnError(
                 f"the network {self.network!r} has a state for every {self.stride}th step only, and one for each is "

@@ -14,7 +14,7 @@ from ..data.schema import Schema
 from ..errors import GsnnError
 from .attention import Attention, Places, RMSNorm, rotate
 from .layers import Activation, at_least
-from .sequences import Pooling, Sequences
+from .sequences import Pooling, Sequences, Step
 from .transformer import SwiGLU
 
 Position = Literal["rotary", "fourier"]
@@ -127,6 +127,7 @@ class TimeTransformer(Sequences):
         activation: Activation = "gelu",
         dropout: float = 0.0,
         clock: bool = True,
+        step: Step = "observation",
     ):
         at_least(1, width=width, layers=layers, heads=heads)
         if width % (2 * heads):
@@ -136,5 +137,5 @@ class TimeTransformer(Sequences):
         super().__init__(
             inputs, "time-transformer",
             lambda features: Observations(features, width, layers, heads, causal, position, dropout), width, outputs,
-            pool=pool, act=activation, dropout=dropout, clock=clock, causal=causal,
+            pool=pool, act=activation, dropout=dropout, clock=clock, causal=causal, step=step,
         )  # fmt: skip
