@@ -1,8 +1,9 @@
-"""Writes docs/results.md and the results on the pages of the studies from the answers of finished runs.
+"""Writes the table of docs/results.md and the results on the pages of the studies from the answers of finished runs.
 
     python docs/make_results.py runs/morphology-1a2b3c4d runs/pulsars-5e6f7a8b ...
 
-Every number stands with its 95% interval, beside the baselines on the same objects.
+Studies whose runs are not given keep what is there. Every number stands with its 95% interval, beside the baselines on
+the same objects.
 """
 
 from __future__ import annotations
@@ -75,7 +76,16 @@ def result(answer: dict[str, Any]) -> str:
         f"{answer['runtime']['threads']} thread(s), "
         f"seed {answer['seed']}."
     )
+    if early := answer.get("early"):
+        lines += ["", *days(early)]
     return "\n".join(lines)
+
+
+def days(early: dict[str, Any]) -> list[str]:
+    """Accuracy and AUC against the days since the trigger."""
+    lines = ["| days since the trigger | accuracy | AUC |", "|---|---|---|"]
+    lines += [f"| {at['days']} | {number(at['accuracy'])} | {number(at['roc_auc'])} |" for at in early["rows"]]
+    return [*lines, "", f"On {early['objects']:,} triggered supernovae; the trigger is {early['since']}."]
 
 
 def row(answer: dict[str, Any]) -> str:
@@ -98,9 +108,11 @@ def row(answer: dict[str, Any]) -> str:
 
 def main(runs: list[str]) -> None:
     answers = [json.loads((Path(run) / "answer.json").read_text()) for run in runs]
-    head = "study|test objects|metric|network|seeds: mean +- std|best baseline|difference|verdict"
-    table = [f"| {head.replace('|', ' | ')} |", "|---" * 8 + "|"]
-    between(DOCS / "results.md", "\n".join([*table, *map(row, answers)]))
+    table = (DOCS / "results.md").read_text().partition(OPEN)[2].partition(CLOSE)[0].strip().splitlines()
+    for answer in answers:
+        places = [i for i, line in enumerate(table) if line.startswith(f"| [{answer['study']}](")] or [len(table)]
+        table[places[0] : places[0] + 1] = [row(answer)]
+    between(DOCS / "results.md", "\n".join(table))
     for answer in answers:
         page = DOCS / "studies" / f"{answer['study']}.md"
         if page.exists():

@@ -124,7 +124,9 @@ def test_ranks_share_each_global_batch(view, tmp_path, windowed, ranks):
 
 @pytest.mark.usefixtures("small_blocks")
 def test_a_thousand_histories_of_kills_and_resumes_give_the_one_order(view, tmp_path):
-    """Runs are killed after any step and resumed on 1 to 4 ranks; what the ranks read is the one global order."""
+    """Runs are killed after any step and resumed on 1 to 4 ranks, with 0 to 2 batches gathered ahead by a thread each;
+    what the ranks read is the one global order.
+    """
     chance = random.Random(11)
     with Stream(view, ["g"], batch=70, seed=5, scratch=tmp_path, prefetch=0) as stream:
         steps = 2 * len(stream)
@@ -134,12 +136,12 @@ def test_a_thousand_histories_of_kills_and_resumes_give_the_one_order(view, tmp_
             step = 0
             while step < steps:
                 stream.ranks, killed = chance.randint(1, 4), min(step + chance.randint(1, 3), steps)
-                for k in range(step, killed):
-                    together = [None] * len(whole[k])
-                    for rank in range(stream.ranks):
-                        stream.rank = rank
-                        together[rank :: stream.ranks] = stream.gather(k)["row"].tolist()
-                    assert together == whole[k]
+                together = [[None] * len(rows) for rows in whole[step:killed]]
+                for rank in range(stream.ranks):
+                    stream.rank, stream.prefetch = rank, chance.randint(0, 2)
+                    for rows, batch in zip(together, stream.batches(step, killed), strict=True):
+                        rows[rank :: stream.ranks] = batch["row"].tolist()
+                assert together == whole[step:killed]
                 step = killed
 
 
