@@ -109,7 +109,7 @@ def test_its_predictions_can_be_read(done):
     targets = [name for name in table.column_names if name == "truth" or name.endswith("_truth")]
     assert targets
     assert all(table[name].null_count == 0 for name in targets)
-    prediction = from_columns(table, finished.ground.target if len(targets) > 1 else "")
+    prediction = from_columns(table, name=finished.ground.target if len(targets) > 1 else None)
     assert len(prediction) == len(table)
     assert set(table["flag"].to_pylist()) & {""}
 
