@@ -167,7 +167,7 @@ def light_curve(curve: Curve, heading: str = "", truth: str = "") -> Drawing:
         points(axes[0], curve)
         axes[0].set_title(heading)
         if told:
-            _answers(axes[1], curve, truth)
+            running(axes[1], curve, truth)
         axes[-1].set_xlabel(f"time ({curve.time_unit})" if curve.time_unit else "time")
     band = [curve.bands[int(b)] if curve.bands else "" for b in curve.band]
     data = {
@@ -205,7 +205,8 @@ def points(ax: Axes, curve: Curve) -> None:
         ax.legend(ncols=min(len(curve.bands), 6), loc="best", handletextpad=0.2, columnspacing=0.9)
 
 
-def _answers(ax: Axes, curve: Curve, truth: str) -> None:
+def running(ax: Axes, curve: Curve, truth: str) -> None:
+    """The probability of each class as time went on."""
     dashes = ["-", *DASHES]
     for k, name in enumerate(curve.classes):
         label = f"{name} (true)" if name == truth else name

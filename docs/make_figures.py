@@ -1,0 +1,77 @@
+"""A picture of light curves for the page of a study: some examples of a run, and what its network said as time went on.
+
+    python docs/make_figures.py runs/early docs/images/early-transients.png
+    python docs/make_figures.py runs/variable-stars docs/images/variable-stars.png --fold true_period
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+from matplotlib.figure import Figure
+
+from gsnn.report.curves import Curve, curves_of, points, running
+from gsnn.report.theme import style
+
+
+def chosen(run: Path, curves: dict[str, Curve], count: int) -> dict[str, str]:
+    """id -> truth of the examples with most observations, of the classes by turns."""
+    table = pq.read_table(run / "predictions.parquet", columns=["id", "truth"]).to_pydict()
+    truth = {str(name): str(kind) for name, kind in zip(table["id"], table["truth"]) if str(name) in curves}
+    by_class: dict[str, list[str]] = {}
+    for name in sorted(truth, key=lambda name: -len(curves[name].time)):
+        by_class.setdefault(truth[name], []).append(name)
+    turns = [names[k] for k in range(count) for _, names in sorted(by_class.items()) if k < len(names)]
+    return {name: truth[name] for name in turns[:count]}
+
+
+def folded(curve: Curve, period: float) -> Curve:
+    """Two cycles of phase instead of time."""
+    phase = (np.asarray(curve.time) / period) % 1
+    twice = {name: np.concatenate([getattr(curve, name)] * 2) for name in ("value", "error", "band")}
+    return curve._replace(time=np.concatenate([phase, phase + 1]), time_unit="cycles", **twice)
+
+
+def since_first(curve: Curve) -> Curve:
+    """Time from the first observation."""
+    moments = None if curve.moments is None else curve.moments - curve.time[0]
+    return curve._replace(time=curve.time - curve.time[0], moments=moments)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--count", type=int, default=4)
+    parser.add_argument("--fold", help="a column of the survey: a period in the unit of time")
+    asked = parser.parse_args()
+    with np.load(asked.run / "examples.npz") as arrays:
+        curves = curves_of(arrays)
+    some = chosen(asked.run, curves, asked.count)
+    periods: dict[str, float] = {}
+    if asked.fold:
+        from gsnn.run import Run
+
+        view = Run(asked.run).ground.survey.view()
+        found = view.columns(["id", asked.fold])
+        periods = dict(zip(map(str, found["id"]), map(float, found[asked.fold])))
+    with style():
+        told = all(curves[name].answers is not None for name in some)
+        f = Figure(figsize=(3.0 * len(some), 4.2 if told else 2.6), layout="constrained", dpi=130)
+        rows = f.subplots(2 if told else 1, len(some), sharex="col", squeeze=False, height_ratios=[3, 1.6][: 1 + told])
+        for column, (name, truth) in zip(rows.T, some.items()):
+            curve = folded(curves[name], periods[name]) if periods else since_first(curves[name])
+            points(column[0], curve)
+            title = f"{truth}, {periods[name]:.4g} {curves[name].time_unit}" if periods else f"{name}: {truth}"
+            column[0].set_title(title)
+            if told:
+                running(column[1], curve, truth)
+            column[-1].set_xlabel(f"{'phase' if periods else 'since the first observation'} ({curve.time_unit})")
+        f.savefig(asked.out)
+
+
+if __name__ == "__main__":
+    main()
