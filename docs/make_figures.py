@@ -1,7 +1,7 @@
 """A picture of light curves for the page of a study: some examples of a run, and what its network said as time went on.
 
-    python docs/make_figures.py runs/early docs/images/early-transients.png
-    python docs/make_figures.py runs/variable-stars docs/images/variable-stars.png --fold true_period
+python docs/make_figures.py runs/early docs/images/early-transients.png
+python docs/make_figures.py runs/variable-stars docs/images/variable-stars.png --fold true_period
 """
 
 from __future__ import annotations
