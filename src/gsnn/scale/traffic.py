@@ -42,6 +42,7 @@ def collectives(
       the ends once; gradients (float32) are reduced once a step. In a pipeline everything is gathered once.
     - tensor, sequence parallel (Korthikanti et al. 2022, arXiv:2205.05198): two all-gathers and two reduce-scatters
       forward and as many backward, 8 b s h B (t - 1) / t a block; recomputing stops before the last reduce-scatter.
+      Beside another dimension but pipelines, gradients of norms are summed (as measured; of tensor alone none were).
     - context: Ulysses (Jacobs et al. 2023, arXiv:2309.14509): all-to-alls of query, key, value and output, both ways;
       ring (Liu et al. 2023, arXiv:2310.01889): keys and values go c - 1 times on forward; backward again, in float32,
       and their gradients all c times, back to where they belong.
@@ -73,6 +74,8 @@ def collectives(
     add("tensor", "all-gather", tensor_bytes, t, m * ends_here)
     add("tensor", "all-gather", tensor_bytes, t, blocks * m * (6 if layout.recompute else 4))
     add("tensor", "reduce-scatter", tensor_bytes, t, blocks * m * (5 if layout.recompute else 4))
+    if p == 1 and layout.processes > t:  # the blocks' norms, whose gradients are those of a slice of tokens or heads
+        add("tensor", "all-reduce", 8.0 * blocks * (shape.width + shape.head), t, 1)
     if layout.attention == "ulysses":
         size = bytes_each * tokens * (2 * shape.width + 2 * shape.kv_width) / t
         add("context", "all-to-all", size, c, blocks * m * (3 if layout.recompute else 2))
