@@ -43,6 +43,7 @@ def exports():
         at_once = spec["name"] in EXPORTED and len(spec) == 1 and "lc" in inputs
         slow = spec["name"] in SEQUENCES and not at_once
         yield pytest.param(spec, inputs, id=case.id, marks=[pytest.mark.slow] if slow else [])
+    yield pytest.param({"name": "rnn", "step": "visit"}, schema("curve", "table"), id="rnn visit curve+table")
 
 
 def readable(name):

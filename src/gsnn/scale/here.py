@@ -67,8 +67,8 @@ def here() -> Device:
 
     The time of a step is F / rate + M / bandwidth with the planner's own counts of FLOPs and bytes; both rates are by
     least squares from four trials, relative to their times, the first at most that of square products, the ``peak``.
-    Nothing is measured between devices: half of the memory's bandwidth within a machine, and the
-    network of ``laptop`` between them, are assumed.
+    Nothing is measured between devices: half of the memory's bandwidth within a machine, and the network of
+    ``laptop`` between them, are assumed; so are its price and failures, and 700 W of an accelerator.
     """
     from scipy.optimize import lsq_linear
 
