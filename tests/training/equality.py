@@ -16,24 +16,12 @@ import torch
 from gsnn.data.schema import Column, Schema
 
 BATCH, SIDE = 8, 8
-TRANSFORMER = {
-    "name": "transformer",
-    "width": 32,
-    "layers": 4,
-    "heads": 4,
-    "kv_heads": 4,
-    "patch": 2,
-}
+TRANSFORMER = {"name": "transformer", "width": 32, "layers": 2, "heads": 4, "kv_heads": 4, "patch": 2}
+NEXT = {"objective": {"name": "next-patch"}, "target": "kind"}
 TASKS: dict[str, dict[str, Any]] = {
-    "classify": {  # class weights: a mean on each process would be wrong
-        "model": {
-            "name": "transformer",
-            "width": 32,
-            "layers": 4,
-            "heads": 4,
-            "kv_heads": 4,
-            "patch": 2,
-        },
+    # class weights: a mean on each process would be wrong
+    "classify": {
+        "model": TRANSFORMER,
         "objective": {"name": "classify", "class_weights": "balanced"},
         "target": "kind",
     },
@@ -42,7 +30,8 @@ TASKS: dict[str, dict[str, Any]] = {
         "objective": {"name": "classify", "class_weights": "balanced"},
         "target": "kind",
     },
-    "next-patch": {"model": {**TRANSFORMER, "causal": True}, "objective": {"name": "next-patch"}, "target": "kind"},
+    "next-patch": {"model": {**TRANSFORMER, "causal": True}, **NEXT},
+    "next-patch, 4 blocks": {"model": {**TRANSFORMER, "causal": True, "layers": 4}, **NEXT},  # two stages a process
     "masked-patch": {"model": TRANSFORMER, "objective": {"name": "masked-patch"}, "target": "kind"},
 }
 

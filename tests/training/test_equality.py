@@ -26,7 +26,7 @@ CASES = {  # processes -> (task, layout, settings)
 FULL = {
     2: [(t, {d: 2}, {}) for t in ("classify", "masked-patch") for d in ("replicate", "shard", "tensor")]
     + [("residual", {d: 2}, {"accumulate": 2}) for d in ("replicate", "shard")]
-    + [("next-patch", {"pipeline": 2, "schedule": how}, {}) for how in ("1f1b", "zbv-zero-bubble")],
+    + [("next-patch, 4 blocks", {"pipeline": 2, "schedule": how}, {}) for how in ("1f1b", "zbv-zero-bubble")],
     4: [
         *((t, {d: 4}, {}) for t in ("classify", "next-patch") for d in ("replicate", "shard", "tensor")),
         *(("masked-patch", {"context": 4, "attention": how}, {}) for how in ("ulysses", "ring")),
