@@ -144,6 +144,11 @@ class Walk:
         if len(verdicts) > 1:
             self.judged["targets"] = {name: verdict["metrics"] for name, verdict in verdicts.items()}
             self.judged["targets_beside"] = {name: verdict["baselines"] for name, verdict in verdicts.items()}
+        by_who = {name: {target: each[name] for target, each in baselines.items()} for name in seconds}
+        if told := steps.posteriors(
+            self.folder / "posteriors.npz", one, test, {"network": found, **by_who}, self.seed
+        ):
+            self.judged["posterior"] = told
         self.clock.lap("evaluate")
 
     def interpret(self) -> None:

@@ -8,6 +8,7 @@ the mean.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -143,6 +144,48 @@ class Log(Transform):
 
     def slope(self, values: Tensor) -> Tensor:
         return self.standardise.slope(values) / (values + self.offset).clamp(min=1e-30)
+
+
+class Box(Transform):
+    """From a bounded range to the real line by the quantiles of a Gaussian: a flat prior becomes a standard normal one.
+
+    The range is ``low`` to ``high``, or, if not given, as far as a flat distribution of so many training values is
+    expected to reach beyond them. The inverse never leaves it.
+    """
+
+    def __init__(self, bands: int = 1, *, low: float | None = None, high: float | None = None):
+        super().__init__()
+        if low is not None and high is not None and low >= high:
+            raise ConfigError(f"a box needs low < high, not {low} and {high}", ("low",))
+        self.given = low, high
+        self.register_buffer("low", torch.zeros(bands))
+        self.register_buffer("high", torch.ones(bands))
+
+    def fit(self, values: Tensor) -> None:
+        flat = values.transpose(0, 1).flatten(1).double()
+        rows = [row[torch.isfinite(row)] for row in flat]
+        if any(len(row) < 2 for row in rows):
+            raise GsnnError("a box needs at least two training values")
+        beyond = torch.stack([(row.max() - row.min()) / (len(row) - 1) for row in rows])
+        low = torch.stack([row.min() for row in rows]) - beyond
+        high = torch.stack([row.max() for row in rows]) + beyond
+        self.low = (low if self.given[0] is None else torch.full_like(low, self.given[0])).float()
+        self.high = (high if self.given[1] is None else torch.full_like(high, self.given[1])).float()
+        if not (self.low < self.high).all():
+            raise GsnnError("the training values of a box do not vary, or lie outside the range that is given")
+
+    def forward(self, values: Tensor) -> Tensor:
+        low, high = _per_band(values, self.low), _per_band(values, self.high)
+        share = ((values - low) / (high - low)).clamp(1e-6, 1 - 1e-6)
+        return torch.special.ndtri(share)
+
+    def inverse(self, values: Tensor) -> Tensor:
+        low, high = _per_band(values, self.low), _per_band(values, self.high)
+        return low + (high - low) * torch.special.ndtr(values)
+
+    def slope(self, values: Tensor) -> Tensor:
+        width = _per_band(values, self.high) - _per_band(values, self.low)
+        return math.sqrt(2 * math.pi) * torch.exp(0.5 * self(values) ** 2) / width
 
 
 class Whiten(Transform):

@@ -29,6 +29,7 @@ LABELS = {
     "cde_loss": "CDE loss",
     "nll": "negative log likelihood",
     "pit_ks": "PIT KS distance",
+    "posterior_sigma": "posterior width",
     "coverage_68": "68% coverage",
     "coverage_90": "90% coverage",
 }
@@ -78,7 +79,7 @@ def _measured(judged: Mapping[str, Any], target: Column | None, metric: str | No
     metric = metric or judged["headline_metric"]
     entry, n = judged["metrics"][metric], judged["n"]
     name = LABELS.get(metric) or _of_class(metric)
-    if target is not None and target.kind == "scalar" and metric in ("rmse", "mae", "medae", "bias", "r2"):
+    if target is not None and target.kind == "scalar" and metric in ("rmse", "mae", "medae", "bias", "r2", "crps", "posterior_sigma"):
         name += f" of {target.name}"
     if entry["value"] is None:
         return f"{name} cannot be told from {n:,} held-out {objects}"

@@ -16,8 +16,9 @@ from jaxtyping import Float, Shaped
 from numpy import ndarray
 
 from .distributions import Categorical, Distribution
+from .draws import Draws
 
-Needs = Literal["class", "value", "distribution"]
+Needs = Literal["class", "value", "distribution", "posterior"]
 Weight = Float[ndarray, "resample object"]
 Values = Float[ndarray, " resample"]
 
@@ -50,6 +51,8 @@ class Metric:
     def suits(self, prediction: Distribution) -> bool:
         if isinstance(prediction, Categorical) or self.needs == "class":
             return isinstance(prediction, Categorical) and self.needs == "class"
+        if self.needs == "posterior":
+            return isinstance(prediction, Draws)
         return self.needs == "value" or prediction.proper
 
 

@@ -11,6 +11,7 @@ from scipy.special import ndtr
 
 from .base import blocks
 from .distributions import Continuous, Mixture, Samples, Warped
+from .draws import Draws
 from .metric import Values, Weight, mean_metric, metric, ratio, weighted_median
 
 Truth = Float[ndarray, " object"]
@@ -118,6 +119,12 @@ def pit_ks(prediction: Continuous, truth: Truth, weight: Weight) -> Values:
     above = ratio(weight.cumsum(1), weight.sum(1, keepdims=True))
     below = above - ratio(weight, weight.sum(1, keepdims=True))
     return np.maximum(above - x, x - below).max(1) if len(x) else np.full(len(weight), np.nan)
+
+
+@mean_metric("posterior_sigma", "target", "low", "posterior")
+def posterior_sigma(prediction: Draws, truth: Truth) -> Float[ndarray, " object"]:
+    """The standard deviation of the posterior: how much is known. Only where the coverage holds is low good."""
+    return prediction.sigma()
 
 
 def covered(level: float) -> None:

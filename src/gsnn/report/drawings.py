@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from . import curves, sky
+from . import curves, posteriors, sky
 from . import figures as draw
 from .objects import Judged
 from .parts import Parts
@@ -17,6 +17,7 @@ from .theme import Drawing, svg
 from .words import plain, slug, title
 
 ROWS = 4000  # rows of data kept with a figure
+CORNERS = 2  # posteriors that are drawn
 Add = Callable[..., None]  # (name, title, caption, function, *arguments)
 
 
@@ -112,6 +113,7 @@ def _running(parts: Parts, judged: Judged, add: Add) -> None:
 
 def _values(parts: Parts, judged: Judged, add: Add) -> None:
     _running(parts, judged, add)
+    _corners(parts, add)
     if parts.classifies or not judged.has_truth or not judged.known.any():
         return
     name, unit = plain(parts.target["name"] or "value"), str(parts.target.get("unit") or "")
@@ -127,6 +129,20 @@ def _values(parts: Parts, judged: Judged, add: Add) -> None:
         caption = "What the network says of single objects, spread evenly over the test set."
         given = ([judged.ids[i] for i in some], level, quantile[some], truth[some], name, unit)
         add("densities", "Predicted densities", caption, sky.example_densities, *given)
+
+
+def _corners(parts: Parts, add: Add) -> None:
+    """The joint posteriors of a few objects: the network's with those of the baselines that have one."""
+    given = parts.posteriors
+    if not given:
+        return
+    for i in range(min(CORNERS, len(given["id"]))):
+        draws = {name.removeprefix("draws."): v[i] for name, v in given.items() if name.startswith("draws.")}
+        box = list(zip(given["low"], given["high"]))
+        names = [str(name) for name in given["parameters"]]
+        caption = "Contours hold 68% and 95% of each posterior; lines mark the truth, the frame the prior."
+        heading = f"Posterior of {given['id'][i]}"
+        add(f"corner-{i}", heading, caption, posteriors.corner, draws, names, given["truth"][i], box)
 
 
 def _training(parts: Parts, judged: Judged, add: Add) -> None:
@@ -149,6 +165,11 @@ def _calibration(parts: Parts, judged: Judged, add: Add) -> None:
     if given.get("coverage"):
         caption = "How many truths the central intervals really hold."
         add("coverage", "Coverage", caption, draw.coverage, given["coverage"])
+    if joint := parts.answer.get("posterior"):
+        caption = "Where the truth ranks among the draws; flat = calibrated, band = 95% sampling noise."
+        add("ranks", "Simulation-based calibration", caption, posteriors.ranks, joint["network"])
+        caption = "All parameters together, by distances to random points (TARP); bands are 95% intervals."
+        add("tarp", "Joint coverage", caption, posteriors.tarp, joint)
 
 
 def _failures(parts: Parts, judged: Judged, add: Add) -> None:

@@ -26,6 +26,7 @@ class Parts:
     audit: dict[str, Any] = field(default_factory=dict)
     predictions: dict[str, ndarray] = field(default_factory=dict)
     examples: dict[str, ndarray] = field(default_factory=dict)
+    posteriors: dict[str, ndarray] = field(default_factory=dict)
     explanations: dict[str, dict[str, ndarray]] = field(default_factory=dict)
     log: list[dict[str, Any]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -74,6 +75,7 @@ def read(run: Path) -> Parts:
     parts.audit = part(run / "audit.json", _table, {})
     parts.predictions = _of_target(part(run / "predictions.parquet", _columns, {}), parts.target["name"])
     parts.examples = part(run / "examples.npz", _arrays, {})
+    parts.posteriors = part(run / "posteriors.npz", _arrays, {})
     for path in sorted((run / "explain").glob("*.npz")):
         if arrays := part(path, _arrays, {}):
             parts.explanations[path.stem] = arrays

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..config import build, normalise
+from ..config import build, normalise, resolve
 from ..data.survey import View
 from ..errors import ConfigError, GsnnError, suggest
 from ..evaluation.distributions import Distribution
@@ -22,6 +22,8 @@ from ..progress import Progress, duration
 from ..study import Study
 from .data import Ground, batch_of
 from .train import Trained
+
+SHOWN = 8  # posteriors of a run that are kept, for the corner plots
 
 
 def truth_of(view: View, target: str) -> np.ndarray:
@@ -96,11 +98,20 @@ def check_baselines(study: Study, one: Ground) -> None:
     few = one.train.take(np.arange(min(len(one.train), 2)))
     for i, spec in enumerate(study.evaluate.baselines):
         path = ("evaluate", "baselines", i)
-        for target in one.targets.columns:
-            with placed(*path):
-                baseline = build(spec, "baseline", one.inputs, target, path=path, trust=study.trust)
+        with placed(*path):
+            for baseline in built(study, one, spec, path):
                 if hasattr(baseline, "matrix"):
                     baseline.matrix(few)
+
+
+def built(study: Study, one: Ground, spec: Any, path: tuple[Any, ...]) -> Iterator[Any]:
+    """One baseline for each target, or a single one that answers all of them together."""
+    part = resolve(normalise(spec, path)["name"], "baseline", path, study.trust)
+    if getattr(part, "joint", False):
+        yield build(spec, "baseline", one.inputs, one.targets, path=path, trust=study.trust)
+        return
+    for name in one.targets:
+        yield build(spec, "baseline", one.inputs, one.targets[name], path=path, trust=study.trust)
 
 
 def fit_baselines(
@@ -112,18 +123,16 @@ def fit_baselines(
     described: dict[str, str] = {}
     for i, spec in enumerate(study.evaluate.baselines):
         name = normalise(spec)["name"]
-        for target in one.targets:
+        for baseline in built(study, one, spec, ("evaluate", "baselines", i)):
             progress.at("baselines", i, len(study.evaluate.baselines), name)
-            path = ("evaluate", "baselines", i)
-            baseline = build(spec, "baseline", one.inputs, one.targets[target], path=path, trust=study.trust)
             baseline.fit(one.train, one.valid, seed)
-            (prediction,) = baseline.predict(view).values()
-            found[target][name] = prediction
             seconds[name] = round(seconds.get(name, 0) + baseline.seconds, 2)
             described[name] = baseline.describe()
-            columns = {"id": view.columns(["id"])["id"], **prediction.to_columns(target)}
-            suffix = name if len(one.targets) == 1 else f"{name}-{target}"
-            write_table(folder / f"{suffix}.parquet", pa.table(columns))
+            for target, prediction in baseline.predict(view).items():
+                found[target][name] = prediction
+                columns = {"id": view.columns(["id"])["id"], **prediction.to_columns(target)}
+                suffix = name if len(one.targets) == 1 else f"{name}-{target}"
+                write_table(folder / f"{suffix}.parquet", pa.table(columns))
         progress.done()
         progress.say(f"{name}: {described[name]} ({duration(seconds[name])} of CPU)")
     return found, seconds, described
@@ -173,6 +182,31 @@ def judged(
             verdict["headline_metric"] = headline
             verdict["metrics"] = {headline: verdict["metrics"][headline], **verdict["metrics"]}
     return verdicts
+
+
+def posteriors(
+    path: Path, one: Ground, view: View, answers: Mapping[str, Mapping[str, Distribution]], seed: int
+) -> dict[str, dict[str, Any]]:
+    """The checks of each joint posterior by who gave it; some of the posteriors themselves are written to ``path``."""
+    from ..evaluation.draws import together
+    from ..evaluation.posteriors import checks
+
+    truth, prior = view.columns(list(one.targets)), one.train.columns(list(one.targets))
+    told = {who: checks(found, truth, prior, seed) for who, found in answers.items()}
+    told = {who: found for who, found in told.items() if found}
+    if told:
+        some = np.linspace(0, len(view) - 1, min(SHOWN, len(view))).astype(int)
+        draws = {who: together({k: v.take(some) for k, v in answers[who].items()}) for who in told}
+        np.savez_compressed(
+            path,
+            id=np.asarray(view.columns(["id"])["id"]).astype(str)[some],
+            parameters=np.array(list(one.targets)),
+            truth=np.stack([np.asarray(truth[name], float)[some] for name in one.targets], 1),
+            low=np.array([np.nanmin(prior[name]) for name in one.targets]),
+            high=np.array([np.nanmax(prior[name]) for name in one.targets]),
+            **{f"draws.{who}": value.astype(np.float32) for who, value in draws.items()},
+        )
+    return told
 
 
 def spread(results: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
