@@ -28,6 +28,9 @@ CASES = {
     "gaussian asinh": ({"name": "regress", "loss": "gaussian", "transform": "asinh"}, Z),
     "mixture of two targets": ({"name": "regress", "loss": "mixture", "components": 2}, ZM),
     "l2 of two targets": ({"name": "regress", "loss": "l2"}, ZM),
+    "posterior": ({"name": "posterior", "draws": 50, "context": 6, "width": 16}, Z),
+    "posterior of two targets": ({"name": "posterior", "draws": 50, "context": 6, "width": 16}, ZM),
+    "affine posterior": ({"name": "posterior", "flow": "affine", "draws": 50, "transform": "log", "width": 16}, Z),
 }
 TRANSFORMS = ["standardise", "log", {"name": "log", "offset": 0.5}, "asinh", {"name": "asinh", "softening": 0.5}]
 every = pytest.mark.parametrize(("spec", "targets"), CASES.values(), ids=CASES)

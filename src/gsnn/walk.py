@@ -145,9 +145,7 @@ class Walk:
             self.judged["targets"] = {name: verdict["metrics"] for name, verdict in verdicts.items()}
             self.judged["targets_beside"] = {name: verdict["baselines"] for name, verdict in verdicts.items()}
         by_who = {name: {target: each[name] for target, each in baselines.items()} for name in seconds}
-        if told := steps.posteriors(
-            self.folder / "posteriors.npz", one, test, {"network": found, **by_who}, self.seed
-        ):
+        if told := steps.posteriors(self.folder / "posteriors.npz", one, test, {"network": found, **by_who}, self.seed):
             self.judged["posterior"] = told
         self.clock.lap("evaluate")
 
@@ -174,7 +172,7 @@ class Walk:
         answer = {
             "study": self.study.name,
             "question": self.study.question,
-            "answer": headline(self.judged, objects=self.study.unit),
+            "answer": headline(self.judged, column if len(one.targets) > 1 else None, objects=self.study.unit),
             **self.judged,
             "explanations": explanations,
             "objects": {name: len(getattr(one.split, name)) for name in PARTS},

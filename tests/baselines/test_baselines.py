@@ -20,7 +20,9 @@ ELSEWHERE = (
     "ridge-ar",
     "bls",
     "tls",
-)  # on data of their own: test_matched_filter.py, test_transits.py
+    "power-spectrum",
+    "gaussian-field",
+)  # on data of their own: test_matched_filter.py, test_transits.py, test_fields.py
 GENERAL = [name for name in PARTS["baseline"] if name not in ELSEWHERE]
 SMALL = {
     name: {"trees": 12} if "forest" in name else {"iterations": 12} if "boosting" in name else {}

@@ -9,7 +9,8 @@ from gsnn.data.schema import Column, Schema
 from gsnn.data.transforms import TargetTransform, Transforms
 from gsnn.errors import ConfigError, GsnnError
 
-NAMES = [name for name in PARTS["transform"] if name != "light-curve"]  # that one: test_light_curves.py
+ELSEWHERE = {"light-curve", "box"}  # test_light_curves.py, and below
+NAMES = [name for name in PARTS["transform"] if name not in ELSEWHERE]
 IMAGES = [name for name in NAMES if name != "whiten"]
 SLOPED = [name for name in NAMES if name != "whiten"]
 
@@ -210,3 +211,29 @@ def test_an_input_may_be_called_what_torch_calls_a_part_of_a_module(name):
     transforms = Transforms(Schema.of([Column(name, "image", shape=(1, 4, 4))]))
     out = transforms({name: torch.ones(3, 1, 4, 4), "row": torch.arange(3)})
     assert torch.isfinite(out[name]).all()
+
+
+def test_a_box_makes_a_flat_prior_a_standard_normal_one_and_never_leaves_its_range():
+    values = 3 + 4 * torch.rand(4000, 1, generator=torch.Generator().manual_seed(0))
+    box = fitted("box", values)
+    assert 2.99 < box.low < values.min()
+    assert values.max() < box.high < 7.01
+    out = box(values)
+    assert abs(out.mean()) < 0.05
+    assert abs(out.std() - 1) < 0.03
+    torch.testing.assert_close(box.inverse(out), values, rtol=0, atol=1e-5)
+    wild = box.inverse(torch.tensor([[-40.0], [40.0], [0.0]]))
+    torch.testing.assert_close(wild, torch.stack([box.low, box.high, (box.low + box.high) / 2]))
+    inner = values[:50].double().requires_grad_()
+    (slope,) = torch.autograd.grad(box.double()(inner).sum(), inner)
+    torch.testing.assert_close(box.slope(inner.detach()), slope, rtol=1e-9, atol=1e-12)
+
+
+def test_a_box_takes_the_range_that_it_is_given_and_refuses_an_empty_one():
+    box = build({"name": "box", "low": 0.0, "high": 10.0}, "transform", 1)
+    box.fit(torch.tensor([[2.0], [3.0]]))
+    assert (float(box.low), float(box.high)) == (0, 10)
+    with pytest.raises(ConfigError, match="low < high"):
+        build({"name": "box", "low": 2.0, "high": 1.0}, "transform", 1)
+    with pytest.raises(GsnnError, match="do not vary"):
+        build("box", "transform", 1).fit(torch.ones(5, 1))

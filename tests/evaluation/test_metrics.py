@@ -10,6 +10,7 @@ from sklearn import metrics as sk
 from gsnn.data.schema import Column
 from gsnn.errors import GsnnError
 from gsnn.evaluation.distributions import Categorical, Mixture, Point, Quantiles, Samples, Warped
+from gsnn.evaluation.draws import Draws
 from gsnn.evaluation.intervals import counts
 from gsnn.evaluation.metrics import FAMILIES, METRICS, get, metrics_for
 
@@ -232,5 +233,15 @@ def test_edges_give_numbers_or_nan_without_a_warning(name):
 
 
 def test_every_metric_is_reached_by_a_test():
-    assert set(METRICS) == {n for n in (*CLASS, *VALUES) if "[" not in n} | {"brier", "ece", "crps", "cde_loss"}
+    assert set(METRICS) == {n for n in (*CLASS, *VALUES) if "[" not in n} | {
+        "brier", "ece", "crps", "cde_loss", "posterior_sigma",
+    }  # fmt: skip
     assert set(FAMILIES) == {name.split("[")[0] for name in CLASS if "[" in name}
+
+
+def test_the_width_of_a_posterior_is_asked_of_draws_alone():
+    prediction = Draws(np.random.default_rng(0).normal(0, [[1.0], [3.0]], (2, 5000)))
+    value = METRICS["posterior_sigma"](prediction, np.zeros(2), np.array([[1.0, 1.0], [0.0, 1.0]]))
+    assert value == pytest.approx([2, 3], rel=0.03)
+    assert "posterior_sigma" in {m.name for m in metrics_for(prediction, VALUE)}
+    assert "posterior_sigma" not in {m.name for m in metrics_for(regression()[0], VALUE)}

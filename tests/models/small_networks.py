@@ -6,7 +6,7 @@ import torch
 
 from gsnn.data.schema import Column, Schema
 
-IMAGES = {"cnn", "resnet", "unet"}
+IMAGES = {"cnn", "resnet", "unet", "field-cnn"}
 SEQUENCES = {
     "cnn1d",
     "resnet1d",
@@ -28,6 +28,7 @@ SMALL = {
     "mlp": {"width": 16},
     "cnn": {"width": 8, "depth": 3},
     "resnet": {"width": 8, "blocks": [1, 1]},
+    "field-cnn": {"width": 8, "depth": 2, "bands": 5, "hidden": 16},
     "unet": {"width": 8, "depth": 2},
     "cnn1d": {"width": 8, "depth": 3},
     "candidate-cnn": {"width": 8, "depth": 2, "candidates": 2},

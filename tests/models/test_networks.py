@@ -184,6 +184,8 @@ class TestImages:
         assert make({"name": name}, inputs)(**columns(inputs)).isfinite().all()
 
     def test_the_last_maps_are_those_that_are_averaged(self, name):
+        if name == "field-cnn":
+            pytest.skip("mixes the averages with band powers: tests/models/test_field_cnn.py")
         inputs = schema("image")
         net, seen = make({"name": name}, inputs), {}
         net.last_conv.register_forward_hook(lambda module, given, out: seen.update(maps=out))

@@ -1,4 +1,4 @@
-"""A likelihood on a grid of all parameters, under the prior of the training part: what needs neither chain nor network."""
+"""A likelihood on a grid of all parameters, under the prior of the training part: neither chain nor network."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from itertools import combinations_with_replacement
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from pydantic import Field
 
 from ..data.schema import Schema
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SHRUNK = 1e-6  # of the mean variance, added to the diagonal of a covariance
 
 
-def bands(side: int, count: int) -> Float[np.ndarray, "y x"]:
+def bands(side: int, count: int) -> Int[np.ndarray, "y x"]:
     """The band of each mode of rfft2, from 0; -1 for the mean. Equally wide in log k, from one wave to the corner."""
     y, x = np.fft.fftfreq(side, 1 / side), np.arange(side // 2 + 1)
     k = np.hypot(y[:, None], x[None])
@@ -48,7 +48,8 @@ def polynomial(theta: Float[np.ndarray, "object parameter"], degree: int) -> Flo
     """All products of at most ``degree`` parameters, 1 first."""
     terms = [np.ones(len(theta))]
     for order in range(1, degree + 1):
-        terms += [theta[:, list(which)].prod(1) for which in combinations_with_replacement(range(theta.shape[1]), order)]
+        products = combinations_with_replacement(range(theta.shape[1]), order)
+        terms += [theta[:, list(which)].prod(1) for which in products]
     return np.stack(terms, 1)
 
 

@@ -34,6 +34,8 @@ LABELS = {
     "coverage_90": "90% coverage",
 }
 
+OF_A_QUANTITY = ("rmse", "mae", "medae", "bias", "r2", "crps", "posterior_sigma")
+
 
 def best_baseline(judged: Mapping[str, Any], metric: str | None = None) -> str | None:
     """The baseline that does best by a metric (the headline's, if none is named)."""
@@ -79,7 +81,7 @@ def _measured(judged: Mapping[str, Any], target: Column | None, metric: str | No
     metric = metric or judged["headline_metric"]
     entry, n = judged["metrics"][metric], judged["n"]
     name = LABELS.get(metric) or _of_class(metric)
-    if target is not None and target.kind == "scalar" and metric in ("rmse", "mae", "medae", "bias", "r2", "crps", "posterior_sigma"):
+    if target is not None and target.kind == "scalar" and metric in OF_A_QUANTITY:
         name += f" of {target.name}"
     if entry["value"] is None:
         return f"{name} cannot be told from {n:,} held-out {objects}"

@@ -121,7 +121,9 @@ def correlation(draws: Joint) -> Float[ndarray, "parameter parameter"]:
     return (covariance / (scale[:, :, None] * scale[:, None, :])).mean(0)
 
 
-def two_samples(one: Float[ndarray, "draw parameter"], other: Float[ndarray, "draw parameter"], seed: int = 0) -> float:
+def two_samples(
+    one: Float[ndarray, "draw parameter"], other: Float[ndarray, "draw2 parameter"], seed: int = 0
+) -> float:
     """C2ST: how well a classifier tells draws of one posterior from another's, by accuracy: 0.5 where they are equal.
 
     Five folds of a network of two hidden layers on standardised draws (Lopez-Paz & Oquab 2017, arXiv:1610.06545; the

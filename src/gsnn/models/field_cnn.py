@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..data.schema import Schema
-from .layers import Activation, Images, activation, at_least
+from .layers import Activation, Images, at_least, flatten, head
+from .layers import activation as act
 
 
 class Periodic(nn.Module):
@@ -18,10 +20,10 @@ class Periodic(nn.Module):
     Without a norm: the contrast of a map is what is asked for, and a norm would take it away.
     """
 
-    def __init__(self, channels_in: int, channels: int, stride: int, act: Activation):
+    def __init__(self, channels_in: int, channels: int, stride: int, activation: Activation):
         super().__init__()
         self.conv = nn.Conv2d(channels_in, channels, 3, stride, 1, padding_mode="circular")
-        self.act = activation(act)
+        self.act = act(activation)
         self.adds = stride == 1 and channels_in == channels
 
     def forward(self, x: Float[Tensor, "object channel y x"]) -> Float[Tensor, "object channel2 y2 x2"]:
@@ -33,8 +35,8 @@ class FieldCNN(Images):
     """Features of a periodic map: convolutions averaged over the map, beside the log power in ``bands`` rings of k.
 
     A hybrid of summaries that are known to matter with ones that are learned (as Makinen et al. 2024,
-    arXiv:2410.07548, do). ``bands = 0`` leaves the convolutions alone, ``depth = 0`` the band powers. The power is
-    k^2 P(k) of the map as it comes, which varies little from ring to ring.
+    arXiv:2410.07548, do). The convolutions are one at full size and ``depth`` stages, each of half the size and
+    ``width`` channels more. ``bands = 0`` leaves the convolutions alone, ``depth = 0`` the band powers.
     """
 
     def __init__(
@@ -43,40 +45,28 @@ class FieldCNN(Images):
         outputs: int,
         *,
         width: int = 16,
-        depth: int = 4,
-        bands: int = 16,
+        depth: int = 3,
+        bands: int = 24,
         hidden: int = 128,
         activation: Activation = "gelu",
         dropout: float = 0.0,
     ):
         super().__init__(inputs, "field-cnn")
-        at_least(1, width=width, hidden=hidden, outputs=outputs)
+        at_least(1, width=width, hidden=hidden, outputs=outputs, **{"depth + bands": depth + bands})
         at_least(0, depth=depth, bands=bands)
-        at_least(1, **{"depth + bands": depth + bands})
-        self.rings, act = bands, activation
-        shape = self.images[0].shape[1:]
-        self.blocks, channels = nn.ModuleDict(), self.bands
-        for i in range(depth):
-            self.blocks[f"stage{i}"] = nn.Sequential(
-                Periodic(channels, width * (i + 1), 2 if i else 1, act),
-                Periodic(width * (i + 1), width * (i + 1), 1, act),
-            )
-            channels = width * (i + 1)
-        features = channels * bool(depth)
-        if bands:
-            ring, gain = rings(shape, bands)
-            self.register_buffer("ring", ring, persistent=False)
-            self.register_buffer("gain", gain, persistent=False)
-            features += bands * self.bands
-        self.mix = nn.Sequential(nn.Linear(features, hidden), _act(act), nn.Linear(hidden, hidden), _act(act))
-        self.finish(hidden, outputs, act, dropout)
-
-    def power(self, x: Float[Tensor, "object band y x"]) -> Float[Tensor, "object feature"]:
-        """log(k^2 P) in the rings; one without a mode stays 0."""
-        with torch.autocast(x.device.type, enabled=False):
-            square = torch.fft.rfft2(x.float()).abs() ** 2 / math.prod(x.shape[-2:])
-            total = square.flatten(2) @ self.ring
-            return torch.log(total * self.gain + 1e-12).where(self.gain > 0, 0).flatten(1)
+        self.rings, channels = bands, 0
+        self.blocks = nn.ModuleDict()
+        if depth:
+            self.blocks["stem"] = Periodic(self.bands, width, 1, activation)
+            channels = width * (depth + 1)
+        for i in range(1, depth + 1):
+            down = Periodic(width * i, width * (i + 1), 2, activation)
+            self.blocks[f"stage{i}"] = nn.Sequential(down, Periodic(width * (i + 1), width * (i + 1), 1, activation))
+        values = channels + bands * self.bands + sum(c.size for c in self.scalars)
+        self.mix = nn.Sequential(
+            nn.Linear(values, hidden), act(activation), nn.Linear(hidden, hidden), act(activation), nn.Dropout(dropout)
+        )
+        self.head = nn.Linear(hidden, outputs)
 
     def maps(self, x: Float[Tensor, "object band y x"]) -> Float[Tensor, "object channel y2 x2"]:
         for block in self.blocks.values():
@@ -85,13 +75,15 @@ class FieldCNN(Images):
 
     def features(self, **columns: Tensor) -> Float[Tensor, "object feature"]:
         images = torch.cat([columns[c.name] for c in self.images], 1)
-        parts = [self.maps(images).float().mean((-2, -1))] if len(self.blocks) else []
+        parts = [self.maps(images).mean((-2, -1))] if len(self.blocks) else []
         if self.rings:
-            parts.append(self.power(images))
-        mixed = self.mix(torch.cat(parts, 1))
+            parts.append(ring_powers(images, self.rings).flatten(1))
         if self.scalars:
-            mixed = torch.cat([mixed, *(columns[c.name].reshape(-1, 1).to(mixed.dtype) for c in self.scalars)], 1)
-        return self.join(mixed)
+            parts.append(flatten(columns, self.scalars))
+        return self.mix(torch.cat([part.float() for part in parts], 1))
+
+    def forward(self, **columns: Tensor) -> Float[Tensor, "object output"]:
+        return head(self.head, self.features(**columns))
 
     @property
     def last_conv(self) -> nn.Module:
@@ -99,27 +91,27 @@ class FieldCNN(Images):
         return list(self.blocks.values())[-1]
 
 
-def rings(shape: tuple[int, int], count: int) -> tuple[Float[Tensor, "mode ring"], Float[Tensor, " ring"]]:
-    """The weight of each mode of rfft2 in the mean over its ring, equally wide in log k, and k^2 of each ring.
+def ring_powers(x: Float[Tensor, "object band y x"], count: int) -> Float[Tensor, "object band ring"]:
+    """log(k^1.5 P) in rings of equal width in log k, k in waves a map; 0 where a ring holds no mode.
 
-    k in waves a map; the ring of k^2 0 holds no mode.
+    The power of matter falls about so steeply in a slab, which makes all rings numbers of one size.
     """
-    height, width = shape
-    y, x = torch.fft.fftfreq(height, 1 / height), torch.fft.rfftfreq(width, 1 / width)
-    k = torch.hypot(y[:, None], x[None]).flatten()
-    twice = torch.full((height, width // 2 + 1), 2.0)
-    twice[:, 0] = 1
-    if width % 2 == 0:
-        twice[:, -1] = 1
-    edges = torch.logspace(math.log10(0.99), math.log10(float(k.max()) * 1.001), count + 1)
-    place = torch.bucketize(k, edges, right=True) - 1
-    weight = torch.zeros(len(k), count)
-    inside = (place >= 0) & (k > 0)
-    weight[inside.nonzero()[:, 0], place[inside].clamp(max=count - 1)] = twice.flatten()[inside]
-    total = weight.sum(0)
-    middle = (edges[1:] * edges[:-1]).where(total > 0, 0)
-    return weight / total.clamp(min=1), middle
-
-
-def _act(name: Activation) -> nn.Module:
-    return activation(name)
+    height, width = x.shape[-2:]
+    if x.shape[0] == 0:  # which the transform refuses
+        return x.new_zeros(*x.shape[:2], count)
+    with torch.autocast(x.device.type, enabled=False) if x.device.type != "meta" else nullcontext():
+        power = torch.fft.rfft2(x.float()).abs() ** 2 / (height * width)
+        y, z = torch.fft.fftfreq(height, 1 / height), torch.fft.rfftfreq(width, 1 / width)
+        k = torch.hypot(y[:, None], z[None]).to(x.device).flatten()
+        step = math.log(math.hypot(height / 2, width / 2) * 1.001 + 1) / count
+        place = (torch.log(k.clamp(min=0.999)) / step).floor().long().clamp(0, count - 1)
+        twice = torch.full((height, width // 2 + 1), 2.0)
+        twice[:, 0] = 1
+        if width % 2 == 0:
+            twice[:, -1] = 1
+        weight = twice.to(x.device).flatten() * (k > 0)
+        member = nn.functional.one_hot(place, count).float() * weight[:, None]
+        total = member.sum(0)
+        middle = torch.exp(1.5 * step * (torch.arange(count, device=x.device) + 0.5))
+        mean = power.flatten(2) @ (member / total.clamp(min=1))
+        return torch.log(mean * middle + 1e-12).where(total > 0, 0.0)

@@ -132,9 +132,7 @@ class Fields:
     def parameters(self, rows: Int64[Tensor, " n"], seed: int) -> dict[str, Float[Tensor, " n"]]:
         """The truth of these rows."""
         share = rng.uniform(seed, "fields/parameters", rows, 2).double()
-        return {
-            name: low + (high - low) * share[:, i] for i, (name, (low, high)) in enumerate(self.ranges.items())
-        }
+        return {name: low + (high - low) * share[:, i] for i, (name, (low, high)) in enumerate(self.ranges.items())}
 
     def draw(
         self, omega_m: Float[Tensor, " n"], sigma_8: Float[Tensor, " n"], rows: Int64[Tensor, " n"], seed: int
@@ -159,8 +157,9 @@ class Fields:
         parts = [
             self.draw(truth["omega_m"][some], truth["sigma_8"][some], indices[some], seed)
             for some in torch.arange(len(indices)).split(BLOCK)
+            if len(some)
         ]
-        flat = torch.cat(parts).flatten() if parts else torch.zeros(0)
+        flat = torch.cat([torch.zeros(0), *(part.flatten() for part in parts)])
         arrays = {
             "id": pa.array([f"{self.kind}-{seed}-{row}" for row in indices.tolist()]),
             "map": pa.FixedSizeListArray.from_arrays(pa.array(flat.numpy()), self.slab.side**2),
