@@ -31,6 +31,7 @@ class Walk:
         from .data.audit import audit
         from .report.page import write
 
+        self.given = data
         survey = survey_for(self.study, self.folder / "survey", data, self.seed, self.progress)
         self.progress.done()
         self.one = ground(self.study, survey)
@@ -119,10 +120,11 @@ class Walk:
 
         one, test = self.one, self.one.test
         found = steps.predictions_file(self.folder / "predictions.parquet", one, test, self.main, self.progress)
-        baselines, seconds, described = steps.fit_baselines(
-            self.study, one, test, self.folder / "baselines", self.seed, self.progress
+        observed = steps.observed_view(self.study, one, self.given, self.folder / "observed")
+        rivals = steps.fit_baselines(
+            self.study, one, test, self.folder / "baselines", self.seed, self.progress, observed
         )
-        verdicts = steps.judged(self.study, one, test, found, baselines, self.seed)
+        verdicts = steps.judged(self.study, one, test, found, rivals.found, self.seed)
         truth = steps.truth_of(test, one.target)
         controls: dict[str, Any] = {"leakage": self.audit.get("leakage", {})}
         if self.control is not None:
@@ -137,16 +139,18 @@ class Walk:
         self.found, self.truth = found, truth
         self.judged = {
             **verdicts[one.target], "controls": controls, "seeds": by_seed, "seed_spread": steps.spread(by_seed),
-            "baseline_seconds": seconds, "baseline_settings": described,
+            "baseline_seconds": rivals.seconds, "baseline_settings": rivals.described,
         }  # fmt: skip
         if found_early := early(one, test, self.main.model, truth, self.seed):
             self.judged["early"] = found_early
         if len(verdicts) > 1:
             self.judged["targets"] = {name: verdict["metrics"] for name, verdict in verdicts.items()}
             self.judged["targets_beside"] = {name: verdict["baselines"] for name, verdict in verdicts.items()}
-        by_who = {name: {target: each[name] for target, each in baselines.items()} for name in seconds}
-        if told := steps.posteriors(self.folder / "posteriors.npz", one, test, {"network": found, **by_who}, self.seed):
-            self.judged["posterior"] = told
+        seen = {} if observed is None else {"network": predict_view(self.main.model, observed, self.main.runtime)[0]}
+        self.judged |= steps.posteriors(
+            self.folder / "posteriors.npz", one, test, {"network": found, **rivals.by_name()},
+            seen | rivals.observed, self.seed,
+        )  # fmt: skip
         self.clock.lap("evaluate")
 
     def interpret(self) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..data.schema import Schema
 from ..errors import ConfigError
 from ..simulate.fields import Slab, multiplicity
-from .grid_posterior import GridPosterior
+from .grid_posterior import MapPosterior
 
 if TYPE_CHECKING:
     from ..data.survey import View
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PARAMETERS = ("omega_m", "sigma_8")
 
 
-class GaussianField(GridPosterior):
+class GaussianField(MapPosterior):
     """The likelihood of every Fourier mode of a periodic Gaussian map, on a grid of omega_m and sigma_8.
 
     ln L = -1/2 sum over modes of (|d_k|^2 / P(k) + ln P(k)): exact for a Gaussian field whose spectrum and noise are
@@ -42,7 +42,7 @@ class GaussianField(GridPosterior):
         super().__init__(inputs, targets, grid=grid)
         if tuple(targets) != PARAMETERS:
             raise ConfigError(f"gaussian-field knows the targets {' and '.join(PARAMETERS)}, in this order", ())
-        self.slab, self.noise = Slab(self.image.shape[-1], box, depth), noise
+        self.slab, self.noise = Slab(self.column.shape[-1], box, depth), noise
 
     def spectrum(self, omega_m: Tensor, sigma_8: Tensor) -> Float[Tensor, "object mode"]:
         """Signal and noise in the modes of the half plane, in (Mpc/h)^2."""
@@ -55,8 +55,8 @@ class GaussianField(GridPosterior):
         self.inverse = 1 / spectrum[:, 1:]
         self.volume = (torch.log(spectrum[:, 1:]) * self.weight).sum(1)
 
-    def log_likelihood(self, maps: Float[np.ndarray, "object y x"]) -> Float[np.ndarray, "object point"]:
-        modes = torch.fft.rfft2(torch.from_numpy(maps).double())
+    def log_likelihood(self, maps: Float[np.ndarray, "object 1 y x"]) -> Float[np.ndarray, "object point"]:
+        modes = torch.fft.rfft2(torch.from_numpy(maps[:, 0]).double())
         power = (modes.abs() ** 2 * (self.slab.pixel / self.slab.side**2)).flatten(1)[:, 1:]
         return (-(power * self.weight) @ self.inverse.T - self.volume).numpy()
 

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from ..data.survey import View
     from ..evaluation.distributions import Distribution
 
-CHUNK = 256  # maps read at once
+CHUNK = 256  # objects read at once
+CELLS = 16_000_000  # objects times points in memory at once
 DRAWS = 1000
 MOST = 300_000  # points of a grid
 
@@ -30,6 +31,7 @@ class GridPosterior:
     """
 
     joint = True  # is built with all targets, and answers all of them
+    kinds: tuple[str, ...] = ("image",)  # of the one column that it reads
 
     def __init__(self, inputs: Schema, targets: Schema, *, grid: Annotated[int, Field(ge=4, le=512)] = 64):
         name = type(self).__name__
@@ -42,12 +44,10 @@ class GridPosterior:
                 "give a smaller grid",
                 ("grid",),
             )
-        images = inputs.of_kind("image")
-        if len(images) != 1 or len(images[0].shape) != 3 or images[0].shape[0] != 1:
-            raise ConfigError(f"{name} reads one image of one band; name it in [data] inputs", ())
-        if images[0].shape[1] != images[0].shape[2]:
-            raise ConfigError(f"{name} reads square maps, and {images[0].name!r} is {images[0].shape[1:]}", ())
-        self.inputs, self.targets, self.grid, self.image = inputs, targets, grid, images[0]
+        columns = inputs.of_kind(*self.kinds)
+        if len(columns) != 1:
+            raise ConfigError(f"{name} reads one {' or '.join(self.kinds)}; name it in [data] inputs", ())
+        self.inputs, self.targets, self.grid, self.column = inputs, targets, grid, columns[0]
         self.seconds = 0.0
 
     def fit(self, train: View, valid: View, seed: int) -> None:
@@ -70,7 +70,7 @@ class GridPosterior:
     def learn(self, train: View, valid: View) -> None:
         raise NotImplementedError
 
-    def log_likelihood(self, maps: Float[np.ndarray, "object y x"]) -> Float[np.ndarray, "object point"]:
+    def log_likelihood(self, data: Float[np.ndarray, "object ..."]) -> Float[np.ndarray, "object point"]:
         """Up to a constant of each object."""
         raise NotImplementedError
 
@@ -86,15 +86,25 @@ class GridPosterior:
         if not hasattr(self, "points"):
             raise GsnnError(f"baseline {type(self).__name__}: it has to be fitted before it predicts")
         made = []
-        for chunk in view.chunks([self.image.name], CHUNK):
-            maps = np.asarray(chunk[self.image.name], np.float64)[:, 0]
-            rows = torch.arange(len(maps)) + sum(map(len, made))
-            logs = self.log_likelihood(maps)
+        for chunk in view.chunks([self.column.name], max(1, min(CHUNK, CELLS // len(self.points)))):
+            data = np.asarray(chunk[self.column.name], np.float64)
+            rows = torch.arange(len(data)) + sum(map(len, made))
+            logs = self.log_likelihood(data)
             weight = np.exp(logs - logs.max(1, keepdims=True)).cumsum(1)
             share = rng.uniform(0, "grid-posterior", rows, DRAWS * (1 + len(self.targets))).double().numpy()
-            share = share.reshape(len(maps), 1 + len(self.targets), DRAWS)
+            share = share.reshape(len(data), 1 + len(self.targets), DRAWS)
             place = np.stack([np.searchsorted(w, s * w[-1]) for w, s in zip(weight, share[:, 0])])
             place = place.clip(max=len(self.points) - 1)
             made.append(self.points[place] + (share[:, 1:].transpose(0, 2, 1) - 0.5) * self.cell)
         draws = np.concatenate(made) if made else np.zeros((0, DRAWS, len(self.targets)))
         return {name: Draws(draws[..., i]) for i, name in enumerate(self.targets)}
+
+
+class MapPosterior(GridPosterior):
+    """One of square maps of a single band [object, 1, y, x]."""
+
+    def __init__(self, inputs: Schema, targets: Schema, *, grid: int):
+        super().__init__(inputs, targets, grid=grid)
+        shape = self.column.shape
+        if len(shape) != 3 or shape[0] != 1 or shape[1] != shape[2]:
+            raise ConfigError(f"{type(self).__name__} reads square maps of one band, not of shape {shape}", ())

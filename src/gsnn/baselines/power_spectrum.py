@@ -11,7 +11,7 @@ from pydantic import Field
 
 from ..data.schema import Schema
 from ..errors import GsnnError
-from .grid_posterior import CHUNK, GridPosterior
+from .grid_posterior import CHUNK, MapPosterior
 
 if TYPE_CHECKING:
     from ..data.survey import View
@@ -53,7 +53,7 @@ def polynomial(theta: Float[np.ndarray, "object parameter"], degree: int) -> Flo
     return np.stack(terms, 1)
 
 
-class PowerSpectrum(GridPosterior):
+class PowerSpectrum(MapPosterior):
     """log P(k) in ``bins`` bands; its mean and covariance as functions of the parameters, from the training part.
 
     The mean of each band is a polynomial of the parameters, and so is the logarithm of its variance; the correlation
@@ -73,7 +73,7 @@ class PowerSpectrum(GridPosterior):
         self.bins = bins
 
     def summaries(self, view: View) -> Float[np.ndarray, "object band"]:
-        name = self.image.name
+        name = self.column.name
         parts = [band_powers(np.asarray(c[name], np.float64)[:, 0], self.bins) for c in view.chunks([name], CHUNK)]
         return np.concatenate(parts)
 
@@ -124,8 +124,8 @@ class PowerSpectrum(GridPosterior):
         sizes = [polynomial(self.centre[None], degree).shape[1] for degree in range(5)]
         return sizes.index(len(coefficients))
 
-    def log_likelihood(self, maps: Float[np.ndarray, "object y x"]) -> Float[np.ndarray, "object point"]:
-        x = band_powers(maps, self.bins)
+    def log_likelihood(self, maps: Float[np.ndarray, "object 1 y x"]) -> Float[np.ndarray, "object point"]:
+        x = band_powers(maps[:, 0], self.bins)
         found = np.empty((len(x), len(self.points)))
         inverse, turned = np.exp(-self.log_sigma), self.root.T
         for i, one in enumerate(x):

@@ -24,6 +24,9 @@ app = typer.Typer(
 
 StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="a built-in study, or a TOML file")]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="the folder of a run")]
+DataPaths = Annotated[
+    list[str] | None, typer.Option("--data", help="a survey, a file or a folder; files of several kinds: give it again")
+]
 DataPath = Annotated[str | None, typer.Option("--data", help="a survey, a file or a folder")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="change a value, as in train.epochs=5")]
 Seed = Annotated[int, typer.Option("--seed", help="one seed fixes every number")]
@@ -74,3 +77,8 @@ def pairs(words: list[str], option: str, example: str) -> dict[str, str]:
         if not all(word.partition("=")):
             raise GsnnError(f"{option} {word!r} needs the form name=value, as in {example}")
     return dict(word.split("=", 1) for word in words)
+
+
+def one_or_many(data: list[str] | None) -> str | list[str] | None:
+    """What ``--data`` named: nothing, a path, or several."""
+    return data[0] if data and len(data) == 1 else data or None

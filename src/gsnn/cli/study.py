@@ -8,7 +8,9 @@ from typing import Annotated
 import typer
 
 from ..errors import GsnnError
-from .shared import DataPath, Json, Out, Processes, Seed, Set, StudyName, app, load, print_json, spread, terminal
+from .shared import (
+    DataPaths, Json, Out, Processes, Seed, Set, StudyName, app, load, one_or_many, print_json, spread, terminal,
+)  # fmt: skip
 
 
 @app.command()
@@ -27,7 +29,7 @@ def studies() -> None:
 @app.command()
 def run(
     study: StudyName,
-    data: DataPath = None,
+    data: DataPaths = None,
     changes: Set = None,
     seed: Seed = 0,
     seeds: Annotated[int, typer.Option("--seeds", help="train this many networks and report their spread")] = 1,
@@ -39,7 +41,7 @@ def run(
     from ..run import run as walk
 
     one = spread(load(study, changes), processes)
-    finished = walk(one, data=data, out=out, seed=seed, seeds=seeds, progress=terminal())
+    finished = walk(one, data=one_or_many(data), out=out, seed=seed, seeds=seeds, progress=terminal())
     if as_json:
         print_json(finished.answer)
     else:
@@ -49,7 +51,7 @@ def run(
 @app.command()
 def train(
     study: StudyName,
-    data: DataPath = None,
+    data: DataPaths = None,
     changes: Set = None,
     seed: Seed = 0,
     out: Out = None,
@@ -59,21 +61,21 @@ def train(
     from ..run import run as walk
 
     one = spread(load(study, changes), processes)
-    trained = walk(one, data=data, out=out, seed=seed, only_train=True, progress=terminal())
+    trained = walk(one, data=one_or_many(data), out=out, seed=seed, only_train=True, progress=terminal())
     print(f"trained: {trained.path}")
 
 
 @app.command()
 def check(
     study: StudyName,
-    data: DataPath = None,
+    data: DataPaths = None,
     changes: Set = None,
     overfit: Annotated[int, typer.Option("--overfit", help="also learn this many objects by heart")] = 0,
 ) -> None:
     """One batch through every step in seconds, naming the step that fails."""
     from ..check import check_study
 
-    check_study(load(study, changes), data=data, overfit=overfit, say=print)
+    check_study(load(study, changes), data=one_or_many(data), overfit=overfit, say=print)
     print("all steps work")
 
 

@@ -140,8 +140,10 @@ def _corners(parts: Parts, add: Add) -> None:
         draws = {name.removeprefix("draws."): v[i] for name, v in given.items() if name.startswith("draws.")}
         box = list(zip(given["low"], given["high"]))
         names = [str(name) for name in given["parameters"]]
-        caption = "Contours hold 68% and 95% of each posterior; lines mark the truth, the frame the prior."
-        heading = f"Posterior of {given['id'][i]}"
+        caption = "Contours hold 68% and 95% of each posterior."
+        real = str(given["id"][i]) == "observed"
+        caption += "" if real else " Lines mark the truth."
+        heading = "Posterior of what was observed" if real else f"Posterior of {given['id'][i]}"
         add(f"corner-{i}", heading, caption, posteriors.corner, draws, names, given["truth"][i], box)
 
 

@@ -27,6 +27,7 @@ def corner(
 
     The first posterior is filled. Axes hold all of them, and not more than the ``box`` of the prior.
     """
+    truth = truth if truth is not None and np.isfinite(truth).all() else None
     count, every = len(names), np.concatenate(list(draws.values()))
     low, high = np.quantile(every, [0.002, 0.998], axis=0)
     edge = 0.15 * (high - low)

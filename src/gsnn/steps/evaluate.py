@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..config import build, normalise, resolve
-from ..data.survey import View
+from ..data.stores import is_survey
+from ..data.survey import Survey, View
 from ..errors import ConfigError, GsnnError, suggest
 from ..evaluation.distributions import Distribution
+from ..evaluation.draws import together
 from ..evaluation.judge import judge
+from ..evaluation.posteriors import checks
 from ..origin import placed
 from ..predict import predict_view, table_of
 from ..progress import Progress, duration
 from ..study import Study
-from .data import Ground, batch_of
+from .data import Ground, batch_of, shaped, source_for
 from .train import Trained
 
 SHOWN = 8  # posteriors of a run that are kept, for the corner plots
@@ -114,11 +118,26 @@ def built(study: Study, one: Ground, spec: Any, path: tuple[Any, ...]) -> Iterat
         yield build(spec, "baseline", one.inputs, one.targets[name], path=path, trust=study.trust)
 
 
+@dataclass
+class Rivals:
+    """The baselines of a run: their answers on the test part and, where something was observed, on that."""
+
+    found: dict[str, dict[str, Distribution]]  # by target and baseline
+    seconds: dict[str, float]  # of CPU
+    described: dict[str, str]
+    observed: dict[str, dict[str, Distribution]]  # by baseline and target
+
+    def by_name(self) -> dict[str, dict[str, Distribution]]:
+        """The answers on the test part by baseline and target."""
+        return {name: {target: each[name] for target, each in self.found.items()} for name in self.seconds}
+
+
 def fit_baselines(
-    study: Study, one: Ground, view: View, folder: Path, seed: int, progress: Progress
-) -> tuple[dict[str, dict[str, Distribution]], dict[str, float], dict[str, str]]:
-    """Each baseline tuned, fitted and asked about ``view``: predictions by target, CPU seconds, descriptions."""
+    study: Study, one: Ground, view: View, folder: Path, seed: int, progress: Progress, observed: View | None = None
+) -> Rivals:
+    """Each baseline tuned, fitted and asked about ``view``, and about what was observed."""
     found: dict[str, dict[str, Distribution]] = {name: {} for name in one.targets}
+    seen: dict[str, dict[str, Distribution]] = {}
     seconds: dict[str, float] = {}
     described: dict[str, str] = {}
     for i, spec in enumerate(study.evaluate.baselines):
@@ -128,6 +147,8 @@ def fit_baselines(
             baseline.fit(one.train, one.valid, seed)
             seconds[name] = round(seconds.get(name, 0) + baseline.seconds, 2)
             described[name] = baseline.describe()
+            if observed is not None:
+                seen.setdefault(name, {}).update(baseline.predict(observed))
             for target, prediction in baseline.predict(view).items():
                 found[target][name] = prediction
                 columns = {"id": view.columns(["id"])["id"], **prediction.to_columns(target)}
@@ -135,7 +156,7 @@ def fit_baselines(
                 write_table(folder / f"{suffix}.parquet", pa.table(columns))
         progress.done()
         progress.say(f"{name}: {described[name]} ({duration(seconds[name])} of CPU)")
-    return found, seconds, described
+    return Rivals(found, seconds, described, seen)
 
 
 def check_metrics(study: Study, one: Ground, model: Any) -> None:
@@ -184,29 +205,72 @@ def judged(
     return verdicts
 
 
-def posteriors(
-    path: Path, one: Ground, view: View, answers: Mapping[str, Mapping[str, Distribution]], seed: int
-) -> dict[str, dict[str, Any]]:
-    """The checks of each joint posterior by who gave it; some of the posteriors themselves are written to ``path``."""
-    from ..evaluation.draws import together
-    from ..evaluation.posteriors import checks
+def observed_view(study: Study, one: Ground, data: Any, folder: Path) -> View | None:
+    """What was really measured, where the source of the simulations knows it (its ``observed``)."""
+    if isinstance(data, Survey) or is_survey(data if data is not None else study.data.source):
+        return None
+    source = source_for(study, data)
+    if not hasattr(source, "observed"):
+        return None
+    survey = Survey.open(folder) if folder.exists() else Survey.create(folder, source.observed())
+    return shaped(study, survey, target=False).view()
 
+
+def posteriors(
+    path: Path,
+    one: Ground,
+    view: View,
+    answers: Mapping[str, Mapping[str, Distribution]],
+    observed: Mapping[str, Mapping[str, Distribution]],
+    seed: int,
+) -> dict[str, Any]:
+    """The checks of each joint posterior by who gave it, and what each says of the observation.
+
+    Some of the posteriors themselves are written to ``path``, that of the observation first.
+    """
     truth, prior = view.columns(list(one.targets)), one.train.columns(list(one.targets))
     told = {who: checks(found, truth, prior, seed) for who, found in answers.items()}
     told = {who: found for who, found in told.items() if found}
-    if told:
-        some = np.linspace(0, len(view) - 1, min(SHOWN, len(view))).astype(int)
-        draws = {who: together({k: v.take(some) for k, v in answers[who].items()}) for who in told}
-        np.savez_compressed(
-            path,
-            id=np.asarray(view.columns(["id"])["id"]).astype(str)[some],
-            parameters=np.array(list(one.targets)),
-            truth=np.stack([np.asarray(truth[name], float)[some] for name in one.targets], 1),
-            low=np.array([np.nanmin(prior[name]) for name in one.targets]),
-            high=np.array([np.nanmax(prior[name]) for name in one.targets]),
-            **{f"draws.{who}": value.astype(np.float32) for who, value in draws.items()},
-        )
-    return told
+    if not told:
+        return {}
+    some = np.linspace(0, len(view) - 1, min(SHOWN, len(view))).astype(int)
+    draws = {who: together({k: v.take(some) for k, v in answers[who].items()}) for who in told}
+    ids = np.asarray(view.columns(["id"])["id"]).astype(str)[some]
+    true = np.stack([np.asarray(truth[name], float)[some] for name in one.targets], 1)
+    seen = {who: together(found) for who, found in observed.items() if who in told}
+    if seen:
+        draws = {who: np.concatenate([seen[who], value]) for who, value in draws.items()}
+        ids = np.r_[["observed"], ids]
+        true = np.concatenate([np.full((1, true.shape[1]), np.nan), true])
+    np.savez_compressed(
+        path,
+        id=ids,
+        parameters=np.array(list(one.targets)),
+        truth=true,
+        low=np.array([np.nanmin(prior[name]) for name in one.targets]),
+        high=np.array([np.nanmax(prior[name]) for name in one.targets]),
+        **{f"draws.{who}": value.astype(np.float32) for who, value in draws.items()},
+    )
+    return {"posterior": told} | ({"observed": said(seen, list(one.targets))} if seen else {})
+
+
+def said(seen: Mapping[str, np.ndarray], names: Sequence[str]) -> dict[str, Any]:
+    """Median, 68% interval, mean and width of each parameter by who says it, and how far the network is from others.
+
+    ``apart`` is the difference of the means over the width of the other posterior.
+    """
+    out: dict[str, Any] = {}
+    for who, draws in seen.items():
+        low, middle, high = np.quantile(draws[0], [0.16, 0.5, 0.84], axis=0)
+        mean, sigma = draws[0].mean(0), draws[0].std(0, ddof=1)
+        rows = zip(middle, low, high, mean, sigma)
+        out[who] = {n: dict(zip(("value", "low", "high", "mean", "sigma"), map(float, r))) for n, r in zip(names, rows)}
+    for who in set(out) - {"network"}:
+        out[who] = {
+            name: one | {"apart": (out["network"][name]["mean"] - one["mean"]) / one["sigma"]}
+            for name, one in out[who].items()
+        }
+    return out
 
 
 def spread(results: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:

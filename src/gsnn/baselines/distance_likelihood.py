@@ -1,0 +1,61 @@
+"""The Gaussian likelihood of distances with all its covariance: what a cosmologist would sample."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+from jaxtyping import Float
+from pydantic import Field
+
+from ..data.readers.distances import Distances
+from ..data.schema import Schema
+from ..errors import ConfigError, GsnnError
+from ..simulate.expansion import PARAMETERS, Pulls, predicted
+from .grid_posterior import GridPosterior
+
+if TYPE_CHECKING:
+    from ..data.survey import View
+
+BLOCK = 4096  # universes predicted at once
+
+
+class DistanceLikelihood(GridPosterior):
+    """-1/2 |pulls - pulls(theta)|^2 of the measurements, on a grid of omega_m, w and h_rd: no sampling error.
+
+    Redshifts and covariance are those that stand with the survey. :meth:`log_posterior` is the same for a sampler.
+    """
+
+    kinds = ("series",)
+
+    def __init__(self, inputs: Schema, targets: Schema, *, grid: Annotated[int, Field(ge=4, le=66)] = 64):
+        super().__init__(inputs, targets, grid=grid)
+        if tuple(targets) != tuple(PARAMETERS):
+            raise ConfigError(f"distance-likelihood knows the targets {', '.join(PARAMETERS)}, in this order", ())
+
+    def learn(self, train: View, valid: View) -> None:
+        measured = train.schema.provenance.get("measured")
+        if not measured:
+            raise GsnnError("distance-likelihood: the survey does not say what was measured; it reads `expansion`")
+        self.measured = Distances.from_json(measured)
+        self.pulls = Pulls(self.measured)
+        starts = range(0, len(self.points), BLOCK)
+        parts = [self.pulls(predicted(self.measured, self.points[i : i + BLOCK])) for i in starts]
+        self.model = np.concatenate(parts)
+        self.square = (self.model**2).sum(1)
+
+    def log_likelihood(self, data: Float[np.ndarray, "object measurement"]) -> Float[np.ndarray, "object point"]:
+        return data @ self.model.T - self.square / 2
+
+    def log_posterior(self, theta: Float[np.ndarray, " parameter"], data: Float[np.ndarray, " measurement"]) -> float:
+        """Of one universe, -inf outside the prior: what emcee asks for."""
+        low, high = self.points.min(0) - self.cell / 2, self.points.max(0) + self.cell / 2
+        if not ((theta > low) & (theta < high)).all():
+            return -np.inf
+        return float(-0.5 * ((data - self.pulls(predicted(self.measured, theta[None]))[0]) ** 2).sum())
+
+    def describe(self) -> str:
+        return (
+            f"The Gaussian likelihood of {len(self.measured)} distances with their covariance, on a grid of "
+            f"{len(self.points):,} universes."
+        )
