@@ -4,7 +4,8 @@
 
 The pause is the time of ``save``: until the tensors may change again. A save on the spot is the same with the time
 until the checkpoint stands on the disk, synced and digested. Both are of the same save, the slowest process counts, and
-the first save, which also has to get its memory from the system, is told apart. Beside them torch's own
+the first save, which also has to get its memory from the system, is told apart. A bare copy of the same bytes in
+memory, the least that a pause can take, is measured in the same rounds. Beside them torch's own
 ``distributed.checkpoint`` on the same tensors, on the spot and asynchronous; it keeps no digests, but syncs its files.
 """
 
@@ -76,8 +77,14 @@ def together(world: int) -> float:
 def gsnn(folder: Path, values: dict[str, Tensor], rounds: int, world: int) -> dict:
     from gsnn.training import checkpoint
 
-    pauses, whole = [], []
+    pauses, whole, bare = [], [], []
+    own = [value.to_local() if world > 1 else value for value in values.values()]
+    room = [torch.zeros_like(value) for value in own]
     for step in range(rounds + 1):
+        start = together(world)
+        for to, value in zip(room, own):
+            to.copy_(value)
+        bare.append(slowest(time.perf_counter() - start, world))
         start = together(world)
         pending = checkpoint.save(folder, step, values, {"step": step}, keep=1)
         pauses.append(slowest(time.perf_counter() - start, world))
@@ -86,14 +93,16 @@ def gsnn(folder: Path, values: dict[str, Tensor], rounds: int, world: int) -> di
             time.sleep(0.001)
         whole.append(slowest(time.perf_counter() - start, world))
     pending.wait()
+    del room
     like = {name: torch.zeros_like(value) for name, value in values.items()}
     start = together(world)
-    found = checkpoint.load(folder, like)
+    loaded = checkpoint.load(folder, like)
     read = slowest(time.perf_counter() - start, world)
     local = (lambda t: t.to_local()) if world > 1 else (lambda t: t)
-    assert found is not None
+    assert loaded is not None
     assert all(torch.equal(local(like[name]), local(value)) for name, value in values.items())
-    return {"first_pause": pauses[0], "pause": pauses[1:], "whole": whole[1:], "read_and_verified": read}
+    found = {"first_pause": pauses[0], "pause": pauses[1:], "whole": whole[1:], "bare_copy": bare[1:]}
+    return found | {"read_and_verified": read}
 
 
 def torch_own(folder: Path, values: dict[str, Tensor], rounds: int, world: int) -> dict:
@@ -151,6 +160,8 @@ def measure(who: str, world: int, arguments: argparse.Namespace) -> dict:
     shares = [p / w for p, w in zip(result["pause"], result["whole"])]
     rounded = {k: [round(x, 4) for x in v] if isinstance(v, list) else round(v, 4) for k, v in result.items()}
     summary = {"pause_median": round(pause, 4), "whole_median": round(whole, 4), "share": round(pause / whole, 4)}
+    if "bare_copy" in result:
+        summary["bare_copy_median"] = round(statistics.median(result["bare_copy"]), 4)
     return rounded | summary | {"share_worst": round(max(shares), 4)}
 
 

@@ -17,7 +17,17 @@ ALLOWED = {
     "objectives": {"objectives", "data", "evaluation", "errors", "rng", "config"},
     "training": {"training", "errors", "rng", "config", "memory", "scale.devices"},
     "evaluation": {"evaluation", "data.schema", "errors", "rng"},
-    "baselines": {"baselines", "data", "evaluation", "errors", "rng", "config", "simulate.waveforms"},
+    "baselines": {
+        "baselines",
+        "data",
+        "evaluation",
+        "errors",
+        "rng",
+        "config",
+        "simulate.waveforms",
+        "simulate.fields",
+        "simulate.expansion",  # their templates
+    },
     "explain": {"explain", "data", "errors", "rng", "config"},
     "errors": set(),
     "memory": set(),

@@ -12,7 +12,7 @@ N = 260
 def write_all(folder: Path) -> None:
     chance = np.random.default_rng(0)
     tables, time = (pulsars, boss, sdss, galaxies, mosaic, catalogue_files), (strain, light_curves)
-    for write in (*tables, *time, supernovae, eros, linear, planet_hosts, sunspots):
+    for write in (*tables, *time, supernovae, eros, linear, planet_hosts, sunspots, distances):
         write(folder, chance)
     resnet18(folder)
 
@@ -286,3 +286,19 @@ def planet_hosts(folder: Path, chance: np.random.Generator) -> None:
         with fits.open(io.BytesIO(content)) as hdus:
             hdus[0].header["RADIUS"] = 1.1
             hdus.writeto(folder / "planet_hosts" / f"kplr{star}_llc.fits")
+
+
+def distances(folder: Path, chance: np.random.Generator) -> None:
+    """Six nodes of supernovae and four acoustic oscillations in the form of Cobaya's tables."""
+    for name in ("Union3", "desi_bao_dr2"):
+        (folder / name).mkdir()
+    z = np.array([0.05, 0.1, 0.3, 0.5, 0.8, 1.2])
+    magnitude = 5 * np.log10((1 + z) * z / (1 + 0.22 * z)) + 43.2
+    rows = [f"bin{i} {a} {a} 0.0 {m:.4f} 0.0" for i, (a, m) in enumerate(zip(z, magnitude))]
+    (folder / "Union3" / "lcparam_full.txt").write_text("\n".join(["#name zcmb zhel dz mb dmb", *rows]) + "\n")
+    covariance = 0.002 * np.eye(6) + 0.001
+    text = "\n".join(map(str, covariance.ravel()))
+    (folder / "Union3" / "mag_covmat.txt").write_text(f"6\n{text}\n")
+    means = ("0.295 7.94 DV_over_rs", "0.51 13.59 DM_over_rs", "0.51 21.86 DH_over_rs", "2.33 38.99 DM_over_rs")
+    (folder / "desi_bao_dr2" / "ALL_mean.txt").write_text("\n".join(means) + "\n")
+    np.savetxt(folder / "desi_bao_dr2" / "ALL_cov.txt", np.diag([0.006, 0.03, 0.18, 0.3]))

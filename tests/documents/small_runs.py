@@ -19,6 +19,10 @@ def small(study):
         source.update(objects=OBJECTS, size=PIXELS)
     if isinstance(source, dict) and source["name"] == "binaries":
         source.update(objects=OBJECTS, parts=(0.6, 0.2, 0.2))
+    if isinstance(source, dict) and source["name"] in ("fields", "expansion"):
+        source.update({"fields": {"maps": 600, "side": 16}, "expansion": {"universes": 600}}[source["name"]])
+        table["data"]["split"] = {"fractions": [0.7, 0.15, 0.15]}
+        table["train"] = {**table.get("train", {}), "batch": 32}
     if isinstance(source, dict) and source["name"] in ("supernovae", "variable-stars"):
         source.update(objects=OBJECTS)
     if isinstance(source, dict) and source["name"] == "transit-candidates" and source["of"]["name"] == "transits":
@@ -42,6 +46,8 @@ def _few(baseline):
         return {**spec, "trees": 8}
     if "boosting" in spec["name"]:
         return {**spec, "iterations": 8}
+    if spec["name"] == "distance-likelihood":
+        return {**spec, "grid": 12}
     if spec["name"] == "matched-filter":
         return {**spec, "match": 0.8, "rows": 40}
     return spec

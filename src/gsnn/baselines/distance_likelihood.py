@@ -47,12 +47,17 @@ class DistanceLikelihood(GridPosterior):
     def log_likelihood(self, data: Float[np.ndarray, "object measurement"]) -> Float[np.ndarray, "object point"]:
         return data @ self.model.T - self.square / 2
 
-    def log_posterior(self, theta: Float[np.ndarray, " parameter"], data: Float[np.ndarray, " measurement"]) -> float:
-        """Of one universe, -inf outside the prior: what emcee asks for."""
+    def log_posterior(
+        self, theta: Float[np.ndarray, "universe parameter"], data: Float[np.ndarray, " measurement"]
+    ) -> Float[np.ndarray, " universe"]:
+        """Of some universes, -inf outside the prior: what emcee asks for, with vectorize=True."""
         low, high = self.points.min(0) - self.cell / 2, self.points.max(0) + self.cell / 2
-        if not ((theta > low) & (theta < high)).all():
-            return -np.inf
-        return float(-0.5 * ((data - self.pulls(predicted(self.measured, theta[None]))[0]) ** 2).sum())
+        inside = ((theta > low) & (theta < high)).all(1)
+        found = np.full(len(theta), -np.inf)
+        if inside.any():
+            apart = data - self.pulls(predicted(self.measured, theta[inside]))
+            found[inside] = -0.5 * (apart**2).sum(1)
+        return found
 
     def describe(self) -> str:
         return (

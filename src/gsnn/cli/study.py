@@ -9,8 +9,20 @@ import typer
 
 from ..errors import GsnnError
 from .shared import (
-    DataPaths, Json, Out, Processes, Seed, Set, StudyName, app, load, one_or_many, print_json, spread, terminal,
-)  # fmt: skip
+    DataPaths,
+    Json,
+    Out,
+    Processes,
+    Seed,
+    Set,
+    StudyName,
+    app,
+    load,
+    one_or_many,
+    print_json,
+    spread,
+    terminal,
+)
 
 
 @app.command()

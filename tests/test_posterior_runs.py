@@ -1,0 +1,77 @@
+"""A posterior goes through all five steps: its checks are in the answer, its corner plot in the page, and what was
+really observed is answered beside the likelihood."""
+
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from gsnn.cli import app
+from gsnn.run import run
+from gsnn.study import Study
+
+FIELDS = (
+    "data.source.maps=700", "data.source.side=16", "model.width=4", "model.depth=1", "model.bands=6",
+    "train.epochs=2", "evaluate.control_epochs=1", "evaluate.resamples=50", "data.split.fractions=[0.6, 0.2, 0.2]",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def fields(tmp_path_factory):
+    return run(Study.load("cosmology-fields", FIELDS), out=tmp_path_factory.mktemp("fields") / "run")
+
+
+def test_the_answer_holds_the_checks_of_the_network_and_of_its_rival(fields):
+    told = fields.answer["posterior"]
+    assert set(told) == {"network", "power-spectrum"}
+    for one in told.values():
+        assert one["n"] == fields.answer["n"]
+        assert set(one["parameters"]) == {"omega_m", "sigma_8"}
+        assert 0 <= one["tarp"]["p"] <= 1
+    assert "observed" not in fields.answer
+    assert "CRPS of omega_m" in fields.answer["answer"]
+    assert "posterior_sigma" in fields.answer["targets"]["sigma_8"]
+
+
+def test_the_page_shows_corner_plot_ranks_and_joint_coverage(fields):
+    page = fields.report.read_text()
+    for name in ("corner-0", "ranks", "tarp"):
+        assert f'id="{name}"' in page or name in page
+    assert "Simulation-based calibration" in page
+    assert "could not be drawn" not in page
+    with np.load(fields.path / "posteriors.npz", allow_pickle=False) as kept:
+        assert kept["draws.network"].shape == (8, 1000, 2)
+        assert kept["parameters"].tolist() == ["omega_m", "sigma_8"]
+
+
+def test_the_predictions_have_the_quantiles_of_every_parameter(fields):
+    table = fields.predictions
+    for name in ("omega_m", "sigma_8"):
+        low, middle, high = (table[f"{name}_{end}"].to_numpy() for end in ("q16", "q50", "q84"))
+        assert (low < middle).all()
+        assert (middle < high).all()
+
+
+def test_what_was_observed_is_answered_beside_the_likelihood(tmp_path):
+    sn, bao = tmp_path / "sn", tmp_path / "bao"
+    sn.mkdir()
+    bao.mkdir()
+    rows = [f"b{i} {z} {z} 0 {m} 0.1" for i, (z, m) in enumerate(((0.1, 38.3), (0.5, 42.2), (1.0, 44.0)))]
+    (sn / "lcparam.txt").write_text("\n".join(rows))
+    (bao / "x_mean.txt").write_text("0.7 17.4 DM_over_rs\n0.7 19.5 DH_over_rs\n")
+    np.savetxt(bao / "x_cov.txt", [[0.04, 0], [0, 0.09]])
+    changes = (
+        "data.source.universes=700", "train.epochs=1", "evaluate.control=false", "evaluate.resamples=50",
+        "data.split.fractions=[0.6, 0.2, 0.2]", 'evaluate.baselines=[{name="distance-likelihood", grid=12}]',
+    )  # fmt: skip
+    words = ["run", "expansion", "--data", str(sn), "--data", str(bao), "--out", str(tmp_path / "run")]
+    done = CliRunner().invoke(app, [*words, *(word for change in changes for word in ("--set", change))])
+    assert done.exit_code == 0, done.output
+    answer = json.loads((tmp_path / "run" / "answer.json").read_text())
+    assert set(answer["observed"]) == {"network", "distance-likelihood"}
+    for name in ("omega_m", "w", "h_rd"):
+        one = answer["observed"]["distance-likelihood"][name]
+        assert one["low"] < one["value"] < one["high"]
+        assert np.isfinite(one["apart"])
+    assert "Posterior of what was observed" in (tmp_path / "run" / "report.html").read_text()
