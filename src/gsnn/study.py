@@ -60,6 +60,9 @@ class Evaluate(Section):
     baselines: Annotated[tuple[str | Spec, ...], Field(description="classical methods on the same objects")] = (
         "prior",
     )
+    copies: Annotated[
+        int, Field(ge=0, le=1000, description="augmented copies of each training object that baselines learn from too")
+    ] = 0
     metrics: Annotated[tuple[str, ...] | None, Field(description="all that fit the target, if not given")] = None
     headline: Annotated[str | None, Field(description="the metric that the answer's sentence states")] = None
     by: Annotated[tuple[str, ...], Field(description="columns against which the metrics are drawn")] = ()

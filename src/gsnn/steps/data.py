@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ..config import build, normalise, options, resolve
-from ..data.light_curves import LightCurves
+from ..data.batch import tensors
 from ..data.schema import Schema
 from ..data.split import Split, split
 from ..data.stores import is_survey
@@ -250,13 +250,7 @@ def augmentations(study: Study) -> list[torch.nn.Module]:
 
 def batch_of(view: View, names: list[str]) -> dict[str, torch.Tensor]:
     """A small view as one batch."""
-    out = {"row": torch.tensor(view.rows)}
-    for name, values in view.columns(names).items():
-        if isinstance(values, LightCurves):
-            out |= {f"{name}.{part}": torch.tensor(padded) for part, padded in values.padded().items()}
-        else:
-            out[name] = torch.tensor(values if values.dtype in (np.uint8, np.int64) else values.astype(np.float32))
-    return out
+    return tensors(view.columns(names), view.rows)
 
 
 def preview(one: Ground, count: int = 8) -> Iterator[tuple[np.ndarray, str]]:

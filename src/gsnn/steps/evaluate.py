@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..config import build, normalise, resolve
+from ..data.copies import Copies
 from ..data.stores import is_survey
 from ..data.survey import Survey, View
 from ..errors import ConfigError, GsnnError, suggest
@@ -24,7 +25,7 @@ from ..origin import placed
 from ..predict import predict_view, table_of
 from ..progress import Progress, duration
 from ..study import Study
-from .data import Ground, batch_of, shaped, source_for
+from .data import Ground, augmentations, batch_of, shaped, source_for
 from .train import Trained
 
 SHOWN = 8  # posteriors of a run that are kept, for the corner plots
@@ -140,13 +141,18 @@ def fit_baselines(
     seen: dict[str, dict[str, Distribution]] = {}
     seconds: dict[str, float] = {}
     described: dict[str, str] = {}
+    train, copies = one.train, study.evaluate.copies
+    if copies:
+        train = Copies(train, augmentations(study), one.inputs, copies, seed)
     for i, spec in enumerate(study.evaluate.baselines):
         name = normalise(spec)["name"]
         for baseline in built(study, one, spec, ("evaluate", "baselines", i)):
             progress.at("baselines", i, len(study.evaluate.baselines), name)
-            baseline.fit(one.train, one.valid, seed)
+            baseline.fit(train, one.valid, seed)
             seconds[name] = round(seconds.get(name, 0) + baseline.seconds, 2)
             described[name] = baseline.describe()
+            if copies:
+                described[name] += f" Taught by {copies} augmented copies of each object as well."
             if observed is not None:
                 seen.setdefault(name, {}).update(baseline.predict(observed))
             for target, prediction in baseline.predict(view).items():
