@@ -53,11 +53,12 @@ def test_the_predictions_have_the_quantiles_of_every_parameter(fields):
         assert (middle < high).all()
 
 
-def test_what_was_observed_is_answered_beside_the_likelihood(tmp_path):
-    sn, bao = tmp_path / "sn", tmp_path / "bao"
-    sn.mkdir()
+def distances(folder, wrong=0.0):
+    """Three supernovae and two acoustic oscillations; ``wrong`` magnitudes are added to the middle one."""
+    sn, bao = folder / "sn", folder / "bao"
+    sn.mkdir(parents=True)
     bao.mkdir()
-    rows = [f"b{i} {z} {z} 0 {m} 0.1" for i, (z, m) in enumerate(((0.1, 38.3), (0.5, 42.2), (1.0, 44.0)))]
+    rows = [f"b{i} {z} {z} 0 {m} 0.1" for i, (z, m) in enumerate(((0.1, 38.3), (0.5, 42.2 + wrong), (1.0, 44.0)))]
     (sn / "lcparam.txt").write_text("\n".join(rows))
     (bao / "x_mean.txt").write_text("0.7 17.4 DM_over_rs\n0.7 19.5 DH_over_rs\n")
     np.savetxt(bao / "x_cov.txt", [[0.04, 0], [0, 0.09]])
@@ -65,13 +66,25 @@ def test_what_was_observed_is_answered_beside_the_likelihood(tmp_path):
         "data.source.universes=700", "train.epochs=1", "evaluate.control=false", "evaluate.resamples=50",
         "data.split.fractions=[0.6, 0.2, 0.2]", 'evaluate.baselines=[{name="distance-likelihood", grid=12}]',
     )  # fmt: skip
-    words = ["run", "expansion", "--data", str(sn), "--data", str(bao), "--out", str(tmp_path / "run")]
+    words = ["run", "expansion", "--data", str(sn), "--data", str(bao), "--out", str(folder / "run")]
     done = CliRunner().invoke(app, [*words, *(word for change in changes for word in ("--set", change))])
     assert done.exit_code == 0, done.output
-    answer = json.loads((tmp_path / "run" / "answer.json").read_text())
+    return json.loads((folder / "run" / "answer.json").read_text()), folder / "run"
+
+
+def test_what_was_observed_is_answered_beside_the_likelihood(tmp_path):
+    answer, folder = distances(tmp_path)
     assert set(answer["observed"]) == {"network", "distance-likelihood"}
     for name in ("omega_m", "w", "h_rd"):
         one = answer["observed"]["distance-likelihood"][name]
         assert one["low"] < one["value"] < one["high"]
         assert np.isfinite(one["apart"])
-    assert "Posterior of what was observed" in (tmp_path / "run" / "report.html").read_text()
+    assert answer["observed_unlike_training"] is False
+    assert "Posterior of what was observed" in (folder / "report.html").read_text()
+
+
+def test_an_observation_unlike_all_simulations_is_said_to_be_one(tmp_path):
+    answer, folder = distances(tmp_path, wrong=9.0)
+    assert answer["observed_unlike_training"] is True
+    assert answer["answer"].endswith("what was observed is unlike all simulations")
+    assert "do not believe the network" in (folder / "report.html").read_text()

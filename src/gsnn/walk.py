@@ -146,11 +146,16 @@ class Walk:
         if len(verdicts) > 1:
             self.judged["targets"] = {name: verdict["metrics"] for name, verdict in verdicts.items()}
             self.judged["targets_beside"] = {name: verdict["baselines"] for name, verdict in verdicts.items()}
-        seen = {} if observed is None else {"network": predict_view(self.main.model, observed, self.main.runtime)[0]}
+        seen, far = {}, None
+        if observed is not None:
+            seen["network"], distance = predict_view(self.main.model, observed, self.main.runtime)
+            far = bool(distance[0] > self.main.model.outliers.threshold)
         self.judged |= steps.posteriors(
             self.folder / "posteriors.npz", one, test, {"network": found, **rivals.by_name()},
             seen | rivals.observed, self.seed,
         )  # fmt: skip
+        if far is not None:
+            self.judged["observed_unlike_training"] = far
         self.clock.lap("evaluate")
 
     def interpret(self) -> None:

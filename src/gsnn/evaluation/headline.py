@@ -61,7 +61,8 @@ def headline(
     ``target`` names the quantity where the metric does not (RMSE of log_mass); ``objects`` are galaxies, stars, ...
     A check in ``judged["controls"]`` that failed is told in the same sentence.
     """
-    return _measured(judged, target, metric, objects) + doubt(judged.get("controls", {}))
+    unlike = "; what was observed is unlike all simulations" if judged.get("observed_unlike_training") else ""
+    return _measured(judged, target, metric, objects) + doubt(judged.get("controls", {})) + unlike
 
 
 def doubt(controls: Mapping[str, Any]) -> str:

@@ -139,10 +139,12 @@ def _corners(parts: Parts, add: Add) -> None:
     for i in range(min(CORNERS, len(given["id"]))):
         draws = {name.removeprefix("draws."): v[i] for name, v in given.items() if name.startswith("draws.")}
         box = list(zip(given["low"], given["high"]))
-        names = [str(name) for name in given["parameters"]]
+        names = [f"{plain(n)} [{u}]" if u else plain(n) for n, u in zip(given["parameters"], given["units"])]
         caption = "Contours hold 68% and 95% of each posterior."
         real = str(given["id"][i]) == "observed"
         caption += "" if real else " Lines mark the truth."
+        if real and parts.answer.get("observed_unlike_training"):
+            caption += " The observation is unlike all simulations: do not believe the network's posterior."
         heading = "Posterior of what was observed" if real else f"Posterior of {given['id'][i]}"
         add(f"corner-{i}", heading, caption, posteriors.corner, draws, names, given["truth"][i], box)
 

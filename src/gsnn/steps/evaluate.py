@@ -252,6 +252,7 @@ def posteriors(
         path,
         id=ids,
         parameters=np.array(list(one.targets)),
+        units=np.array([column.unit for column in one.targets.columns]),
         truth=true,
         low=np.array([np.nanmin(prior[name]) for name in one.targets]),
         high=np.array([np.nanmax(prior[name]) for name in one.targets]),
