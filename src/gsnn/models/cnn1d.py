@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -36,13 +38,16 @@ class Convolution(nn.Module):
 class Layer(nn.Module):
     """Convolution, LayerNorm over the channels of each step (Ba et al. 2016, arXiv:1607.06450), activation.
 
-    A norm over steps would let padding, and the future, into every step.
+    A norm over steps would let padding, and the future, into every step. Without ``norm`` loud stays loud.
     """
 
-    def __init__(self, channels_in: int, channels: int, size: int, act: Activation, *, stride: int = 1):
+    def __init__(
+        self, channels_in: int, channels: int, size: int, act: Activation, *, stride: int = 1, norm: bool = True
+    ):
         super().__init__()
         self.conv = Convolution(channels_in, channels, size, stride=stride)
-        self.norm, self.activation = nn.LayerNorm(channels), activation(act)
+        self.norm = nn.LayerNorm(channels) if norm else nn.Identity()
+        self.activation = activation(act)
 
     def forward(
         self, x: Float[Tensor, "object step channel"], valid: Bool[Tensor, "object step"] | None
@@ -53,12 +58,14 @@ class Layer(nn.Module):
 class Convolutions(nn.Module):
     """A layer that changes the channels, then for each of ``depth - 1`` stages one that strides and one added to it."""
 
-    def __init__(self, features: int, width: int, depth: int, size: int, stride: int, act: Activation):
+    def __init__(
+        self, features: int, width: int, depth: int, size: int, stride: int, act: Activation, norm: bool = True
+    ):
         super().__init__()
         self.stride = stride
-        self.stem = Layer(features, width, size, act)
-        self.down = nn.ModuleList(Layer(width, width, size, act, stride=stride) for _ in range(depth - 1))
-        self.refine = nn.ModuleList(Layer(width, width, size, act) for _ in range(depth - 1))
+        self.stem = Layer(features, width, size, act, norm=norm)
+        self.down = nn.ModuleList(Layer(width, width, size, act, stride=stride, norm=norm) for _ in range(depth - 1))
+        self.refine = nn.ModuleList(Layer(width, width, size, act, norm=norm) for _ in range(depth - 1))
 
     def forward(
         self,
@@ -78,7 +85,8 @@ class CNN1d(Sequences):
     """``depth`` stages of convolutions of ``size`` steps, each after the first ``stride`` times shorter, then a pool.
 
     A state sees about ``2 size stride ** (depth - 1)`` steps, so depth grows with the logarithm of what must be seen.
-    With ``stride = 1`` there is a state for every step.
+    With ``stride = 1`` there is a state for every step. ``norm = "none"`` lets the answer grow with the input: a norm
+    forgets how loud a signal is, and with it how rare.
     """
 
     def __init__(
@@ -92,11 +100,12 @@ class CNN1d(Sequences):
         stride: int = 2,
         pool: Pooling = "max",
         activation: Activation = "gelu",
+        norm: Literal["layer", "none"] = "layer",
         dropout: float = 0.0,
         clock: bool = True,
     ):
         at_least(1, width=width, depth=depth, size=size, stride=stride)
         super().__init__(
-            inputs, "cnn1d", lambda features: Convolutions(features, width, depth, size, stride, activation), width,
+            inputs, "cnn1d", lambda features: Convolutions(features, width, depth, size, stride, activation, norm == "layer"), width,
             outputs, pool=pool, act=activation, dropout=dropout, clock=clock, stride=stride ** (depth - 1),
         )  # fmt: skip
