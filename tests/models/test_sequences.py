@@ -18,6 +18,7 @@ VARIANTS = [
     {"name": "rnn", "pool": "attention", "layers": 1},
     {"name": "cnn1d", "stride": 1, "pool": "mean"},
     {"name": "cnn1d", "pool": "attention"},
+    {"name": "cnn1d", "norm": "none"},
     {"name": "resnet1d", "pool": "last", "size": 4},
     {"name": "wavenet", "causal": False, "pool": "max"},
     {"name": "time-transformer", "causal": True, "pool": "max"},
@@ -235,3 +236,16 @@ def test_what_cannot_be_read_is_refused_with_advice():
         build({"name": "rnn", "bidirectional": True, "pool": "last"}, "model", CURVE, 2)
     with pytest.raises(GsnnError, match="every 8th step"):
         build("cnn1d", "model", CURVE, 2).hidden(**light())
+
+
+def test_without_norms_loud_is_not_quiet():
+    strain = Schema.of([Column("strain", "strain", shape=(1, 64))])
+    x = torch.randn(3, 1, 64)
+    grows = {}
+    for norm in ("layer", "none"):
+        torch.manual_seed(0)
+        net = build({"name": "cnn1d", "width": 8, "depth": 2, "norm": norm}, "model", strain, 2).eval()
+        with torch.no_grad():
+            grows[norm] = (net.features(strain=30 * x).norm() / net.features(strain=3 * x).norm()).item()
+    assert grows["none"] > 5
+    assert grows["layer"] < 2

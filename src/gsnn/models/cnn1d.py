@@ -105,7 +105,8 @@ class CNN1d(Sequences):
         clock: bool = True,
     ):
         at_least(1, width=width, depth=depth, size=size, stride=stride)
+        how = (width, depth, size, stride, activation, norm == "layer")
         super().__init__(
-            inputs, "cnn1d", lambda features: Convolutions(features, width, depth, size, stride, activation, norm == "layer"), width,
-            outputs, pool=pool, act=activation, dropout=dropout, clock=clock, stride=stride ** (depth - 1),
+            inputs, "cnn1d", lambda features: Convolutions(features, *how), width, outputs,
+            pool=pool, act=activation, dropout=dropout, clock=clock, stride=stride ** (depth - 1),
         )  # fmt: skip
