@@ -11,6 +11,7 @@ from pydantic import Field
 
 from ..data.schema import Schema
 from ..errors import GsnnError
+from ..simulate.fields import multiplicity
 from .grid_posterior import CHUNK, MapPosterior
 
 if TYPE_CHECKING:
@@ -33,11 +34,7 @@ def band_powers(maps: Float[np.ndarray, "object y x"], count: int) -> Float[np.n
     """The logarithm of the mean power in each band that holds a mode."""
     side = maps.shape[-1]
     place = bands(side, count).ravel()
-    weight = np.full((side, side // 2 + 1), 2.0)
-    weight[:, 0] = 1
-    if side % 2 == 0:
-        weight[:, -1] = 1
-    weight = weight.ravel()
+    weight = multiplicity(side).numpy().ravel()
     power = (abs(np.fft.rfft2(maps)) ** 2).reshape(len(maps), -1) / side**2
     used = [band for band in range(count) if (place == band).any()]
     total = [(power[:, place == b] * weight[place == b]).sum(1) / weight[place == b].sum() for b in used]
