@@ -2,6 +2,7 @@
 
 python docs/make_figures.py runs/early docs/images/early-transients.png
 python docs/make_figures.py runs/variable-stars docs/images/variable-stars.png --fold true_period
+python docs/make_figures.py runs/expansion docs/images/expansion.png --corner 0
 """
 
 from __future__ import annotations
@@ -41,13 +42,29 @@ def since_first(curve: Curve) -> Curve:
     return curve._replace(time=curve.time - curve.time[0], moments=moments)
 
 
+def corner(run: Path, place: int, out: Path) -> None:
+    """The joint posterior of one object by all who have one."""
+    from gsnn.report.posteriors import corner as drawing
+
+    with np.load(run / "posteriors.npz") as kept:
+        draws = {k.removeprefix("draws."): kept[k][place] for k in kept.files if k.startswith("draws.")}
+        units = kept["units"] if "units" in kept.files else [""] * len(kept["parameters"])
+        names = [f"{n} [{u}]" if u else str(n) for n, u in zip(kept["parameters"], units)]
+        figure = drawing(draws, names, kept["truth"][place], list(zip(kept["low"], kept["high"]))).figure
+    figure.savefig(out, dpi=110, facecolor="white")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--count", type=int, default=4)
     parser.add_argument("--fold", help="a column of the survey: a period in the unit of time")
+    parser.add_argument("--corner", type=int, help="draw the posterior of the run's object of this number instead")
     asked = parser.parse_args()
+    if asked.corner is not None:
+        corner(asked.run, asked.corner, asked.out)
+        return
     with np.load(asked.run / "examples.npz") as arrays:
         curves = curves_of(arrays)
     some = chosen(asked.run, curves, asked.count)

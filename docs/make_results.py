@@ -16,8 +16,18 @@ from typing import Any
 DOCS = Path(__file__).parent
 SHOWN = {
     "label": ("accuracy", "balanced_accuracy", "f1_macro", "roc_auc", "ece"),
-    "scalar": ("sigma_nmad", "outlier_rate", "photoz_bias", "rmse", "cde_loss", "crps", "pit_ks", "coverage_68"),
-}
+    "scalar": (
+        "sigma_nmad",
+        "outlier_rate",
+        "photoz_bias",
+        "rmse",
+        "cde_loss",
+        "crps",
+        "pit_ks",
+        "coverage_68",
+        "posterior_sigma",
+    ),
+}  # fmt: skip
 OPEN, CLOSE = "<!-- result -->", "<!-- /result -->"
 
 
@@ -78,6 +88,10 @@ def result(answer: dict[str, Any]) -> str:
     )
     if early := answer.get("early"):
         lines += ["", *days(early)]
+    if told := answer.get("posterior"):
+        lines += ["", *posteriors(told)]
+    if seen := answer.get("observed"):
+        lines += ["", *observed(seen)]
     return "\n".join(lines)
 
 
@@ -86,6 +100,32 @@ def days(early: dict[str, Any]) -> list[str]:
     lines = ["| days since the trigger | accuracy | AUC |", "|---|---|---|"]
     lines += [f"| {at['days']} | {number(at['accuracy'])} | {number(at['roc_auc'])} |" for at in early["rows"]]
     return [*lines, "", f"On {early['objects']:,} triggered supernovae; the trigger is {early['since']}."]
+
+
+def posteriors(told: dict[str, Any]) -> list[str]:
+    """Widths, ranks and joint coverage of each joint posterior."""
+    first = next(iter(told.values()))
+    names = list(first["parameters"])
+    lines = ["| posterior | " + " | ".join(f"width of {n} | its ranks, p" for n in names) + " | joint coverage, p |"]
+    lines.append("|---" * (2 * len(names) + 2) + "|")
+    for who, found in told.items():
+        cells = [f"{found['parameters'][n]['sigma']:.4g} | {found['parameters'][n]['p']:.2f}" for n in names]
+        lines.append(f"| {who} | {' | '.join(cells)} | {found['tarp']['p']:.2f} |")
+    prior = ", ".join(f"{n} {first['parameters'][n]['prior_sigma']:.4g}" for n in names)
+    told_of = f"Widths are mean standard deviations over {first['n']:,} held-out simulations; of the prior: {prior}."
+    return [*lines, "", f"{told_of} Ranks and joint coverage (TARP) are uniform for an exact posterior."]
+
+
+def observed(seen: dict[str, Any]) -> list[str]:
+    """What each method says of the real data."""
+    names = list(seen["network"])
+    lines = ["| of what was observed | " + " | ".join(names) + " | network apart, in widths |"]
+    lines.append("|---" * (len(names) + 2) + "|")
+    for who, found in seen.items():
+        cells = [f"{found[n]['mean']:.5g} +- {found[n]['sigma']:.2g}" for n in names]
+        apart = ", ".join(f"{found[n]['apart']:+.2f}" for n in names if "apart" in found[n]) or "-"
+        lines.append(f"| {who} | {' | '.join(cells)} | {apart} |")
+    return lines
 
 
 def row(answer: dict[str, Any]) -> str:
