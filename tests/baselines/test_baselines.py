@@ -22,7 +22,8 @@ ELSEWHERE = (
     "tls",
     "power-spectrum",
     "gaussian-field",
-)  # on data of their own: test_matched_filter.py, test_transits.py, test_fields.py
+    "distance-likelihood",
+)  # on data of their own: test_matched_filter.py, test_transits.py, test_fields.py, ...
 GENERAL = [name for name in PARTS["baseline"] if name not in ELSEWHERE]
 SMALL = {
     name: {"trees": 12} if "forest" in name else {"iterations": 12} if "boosting" in name else {}

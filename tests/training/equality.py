@@ -16,23 +16,20 @@ import torch
 from gsnn.data.schema import Column, Schema
 
 BATCH, SIDE = 8, 8
-TRANSFORMER = {"name": "transformer", "width": 32, "layers": 2, "heads": 4, "kv_heads": 4, "patch": 2}
-NEXT = {"objective": {"name": "next-patch"}, "target": "kind"}
+TRANSFORMER = {"name": "transformer", "width": 32, "layers": 4, "heads": 4, "kv_heads": 4, "patch": 2}
+NEXT, MASKED = {"name": "next-patch"}, {"name": "masked-patch"}
+CLASSIFY = {"name": "classify", "class_weights": "balanced"}  # a mean on each process would be wrong
 TASKS: dict[str, dict[str, Any]] = {
-    # class weights: a mean on each process would be wrong
-    "classify": {
-        "model": TRANSFORMER,
-        "objective": {"name": "classify", "class_weights": "balanced"},
-        "target": "kind",
+    "residual": {"model": {"name": "resnet", "width": 4, "blocks": [1, 1]}, "objective": CLASSIFY, "target": "kind"},
+    **{
+        name + ending: {
+            "model": {**TRANSFORMER, "layers": layers, "causal": objective is NEXT},
+            "objective": objective,
+            "target": "kind",
+        }
+        for name, objective in (("classify", CLASSIFY), ("next-patch", NEXT), ("masked-patch", MASKED))
+        for ending, layers in (("", 4), (", 2 blocks", 2))
     },
-    "residual": {
-        "model": {"name": "resnet", "width": 4, "blocks": [1, 1]},
-        "objective": {"name": "classify", "class_weights": "balanced"},
-        "target": "kind",
-    },
-    "next-patch": {"model": {**TRANSFORMER, "causal": True}, **NEXT},
-    "next-patch, 4 blocks": {"model": {**TRANSFORMER, "causal": True, "layers": 4}, **NEXT},  # two stages a process
-    "masked-patch": {"model": TRANSFORMER, "objective": {"name": "masked-patch"}, "target": "kind"},
 }
 
 

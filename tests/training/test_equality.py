@@ -24,14 +24,14 @@ CASES = {  # processes -> (task, layout, settings)
     ],
 }
 FULL = {
-    2: [(t, {d: 2}, {}) for t in ("classify", "masked-patch") for d in ("replicate", "shard", "tensor")]
+    2: [(f"{t}, 2 blocks", {d: 2}, {}) for t in ("classify", "masked-patch") for d in ("replicate", "shard", "tensor")]
     + [("residual", {d: 2}, {"accumulate": 2}) for d in ("replicate", "shard")]
-    + [("next-patch, 4 blocks", {"pipeline": 2, "schedule": how}, {}) for how in ("1f1b", "zbv-zero-bubble")],
+    + [("next-patch", {"pipeline": 2, "schedule": how}, {}) for how in ("1f1b", "zbv-zero-bubble")],
     4: [
-        *((t, {d: 4}, {}) for t in ("classify", "next-patch") for d in ("replicate", "shard", "tensor")),
-        *(("masked-patch", {"context": 4, "attention": how}, {}) for how in ("ulysses", "ring")),
+        *((f"{t}, 2 blocks", {d: 4}, {}) for t in ("classify", "next-patch") for d in ("replicate", "shard", "tensor")),
+        *(("masked-patch, 2 blocks", {"context": 4, "attention": how}, {}) for how in ("ulysses", "ring")),
         *(
-            ("next-patch", {a: 2, b: 2}, {})
+            ("next-patch, 2 blocks", {a: 2, b: 2}, {})
             for a, b in (
                 ("replicate", "shard"), ("replicate", "tensor"), ("replicate", "context"),
                 ("shard", "tensor"), ("shard", "context"), ("context", "tensor"),
@@ -40,10 +40,10 @@ FULL = {
         ),
     ],
     8: [
-        ("classify", {"replicate": 2, "shard": 2, "tensor": 2}, {}),
-        ("masked-patch", {"shard": 2, "context": 2, "tensor": 2}, {}),
-        ("next-patch", {"replicate": 2, "shard": 2, "context": 2, "attention": "ring"}, {}),
-        ("next-patch", {"pipeline": 2, "shard": 2, "tensor": 2}, {}),
+        ("classify, 2 blocks", {"replicate": 2, "shard": 2, "tensor": 2}, {}),
+        ("masked-patch, 2 blocks", {"shard": 2, "context": 2, "tensor": 2}, {}),
+        ("next-patch, 2 blocks", {"replicate": 2, "shard": 2, "context": 2, "attention": "ring"}, {}),
+        ("next-patch, 2 blocks", {"pipeline": 2, "shard": 2, "tensor": 2}, {}),
     ],
 }  # fmt: skip
 
