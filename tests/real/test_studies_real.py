@@ -62,6 +62,12 @@ STUDIES = {
         ("accuracy", 0.6),
         ("train.epochs=4", "data.source.labels='DATA/eros1_variable_stars/train_varlength_features.csv.gz'"),
     ),
+    "expansion": Short(
+        ("sn_distances/Union3", "bao/desi_bao_dr2"),
+        2_000,
+        ("rmse", 0.06),
+        ("data.source.universes=2000", "train.epochs=4", "data.split.fractions=[0.7, 0.1, 0.2]"),
+    ),
     "sunspots": Short("sunspots_silso/SN_m_tot_V2.0.csv", 3_400, ("rmse", 90.0), ("train.epochs=1",)),
 }
 MADE = {"rotation-curves"}  # its page makes the targets, on a stand-in (tests/documents)
