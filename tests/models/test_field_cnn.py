@@ -25,6 +25,16 @@ def test_a_map_has_no_origin():
         assert not torch.allclose(net(map=x[:, :, torch.randperm(32)]), net(map=x), atol=1e-3)
 
 
+def test_the_last_maps_are_averaged_and_without_any_that_is_said():
+    net, seen = network(bands=0), {}
+    net.last_conv.register_forward_hook(lambda module, given, out: seen.update(maps=out))
+    net.mix.register_forward_pre_hook(lambda module, given: seen.update(mixed=given[0]))
+    net(map=torch.randn(2, 1, 32, 32))
+    torch.testing.assert_close(seen["maps"].mean((2, 3)), seen["mixed"])
+    with pytest.raises(GsnnError, match="no maps to explain"):
+        _ = network(depth=0).last_conv
+
+
 def test_contrast_is_seen():
     net, x = network(), torch.randn(4, 1, 32, 32)
     with torch.no_grad():

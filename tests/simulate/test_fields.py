@@ -156,6 +156,19 @@ def test_band_powers_know_no_more_than_the_whole_likelihood(gaussian):
         assert 0.98 < bands[name].sigma().mean() / exact[name].sigma().mean() < 1.3
 
 
+def test_maps_without_a_truth_teach_nothing_and_broken_ones_are_refused():
+    fields = Fields(maps=600, kind="gaussian", side=16, depth=32.0)
+    view = Maps(fields, range(500))
+    one = PowerSpectrum(inputs(fields), targets(fields), bins=6, grid=16)
+    view.data["omega_m"] = np.where(np.arange(500) < 20, np.nan, view.data["omega_m"])
+    one.fit(view, view, 0)
+    assert np.isfinite(one.mean).all()
+    view.data["map"][7, 0, 3, 3] = np.nan
+    one.fit(view, view, 0)
+    with pytest.raises(GsnnError, match="'map' of object 7 holds values that are not finite"):
+        one.predict(view)
+
+
 def test_what_cannot_be_is_refused():
     for settings, match in (
         ({"maps": 0}, "at least one map"),

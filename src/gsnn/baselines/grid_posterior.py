@@ -90,6 +90,12 @@ class GridPosterior:
             data = np.asarray(chunk[self.column.name], np.float64)
             rows = torch.arange(len(data)) + sum(map(len, made))
             logs = self.log_likelihood(data)
+            if not np.isfinite(logs.max(1)).all():
+                bad = int(rows[~np.isfinite(logs.max(1))][0])
+                raise GsnnError(
+                    f"baseline {type(self).__name__}: {self.column.name!r} of object {bad} holds values that are not "
+                    "finite, and its likelihood needs all of them; leave such objects out by [data] where"
+                )
             weight = np.exp(logs - logs.max(1, keepdims=True)).cumsum(1)
             share = rng.uniform(0, "grid-posterior", rows, DRAWS * (1 + len(self.targets))).double().numpy()
             share = share.reshape(len(data), 1 + len(self.targets), DRAWS)

@@ -75,7 +75,7 @@ class PowerSpectrum(MapPosterior):
         return np.concatenate(parts)
 
     def learn(self, train: View, valid: View) -> None:
-        (x, theta), (x_valid, theta_valid) = ((self.summaries(v), self.truths(v)) for v in (train, valid))
+        (x, theta), (x_valid, theta_valid) = (self.known(view) for view in (train, valid))
         self.centre, self.scale = self.points.mean(0), self.points.std(0)
         if len(x) < 10 * x.shape[1]:
             raise GsnnError(
@@ -92,9 +92,12 @@ class PowerSpectrum(MapPosterior):
         terms = self._terms(self.points, self.degree) @ mean, self._terms(self.points, self.rise) @ log_sigma
         self.mean, self.log_sigma = terms
 
-    def truths(self, view: View) -> Float[np.ndarray, "object parameter"]:
-        columns = view.columns(list(self.targets))
-        return np.stack([np.asarray(columns[name], float) for name in self.targets], 1)
+    def known(self, view: View) -> tuple[np.ndarray, np.ndarray]:
+        """Summaries and parameters of the maps that have both."""
+        columns, x = view.columns(list(self.targets)), self.summaries(view)
+        theta = np.stack([np.asarray(columns[name], float) for name in self.targets], 1)
+        good = np.isfinite(theta).all(1) & np.isfinite(x).all(1)
+        return x[good], theta[good]
 
     def _terms(self, theta: np.ndarray, degree: int) -> np.ndarray:
         return polynomial((theta - self.centre) / self.scale, degree)

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..data.schema import Schema
+from ..errors import GsnnError
 from .layers import Activation, Images, at_least, flatten, head
 from .layers import activation as act
 
@@ -88,6 +89,8 @@ class FieldCNN(Images):
     @property
     def last_conv(self) -> nn.Module:
         """The last stage: the maps that are averaged."""
+        if not len(self.blocks):
+            raise GsnnError("a field-cnn of depth 0 has no maps to explain; use the method 'saliency'")
         return list(self.blocks.values())[-1]
 
 
