@@ -26,7 +26,8 @@ ALLOWED = {
         "config",
         "simulate.waveforms",
         "simulate.fields",
-        "simulate.expansion",  # their templates
+        "simulate.expansion",
+        "simulate.haloes",  # their templates
     },
     "explain": {"explain", "data", "errors", "rng", "config"},
     "errors": set(),

@@ -15,7 +15,7 @@ import numpy as np
 from .check import Some
 from .data.checks import betrays, disguised, giveaways
 from .data.sample import look
-from .data.schema import DENSE, Schema
+from .data.schema import DENSE, UNEQUAL, Schema
 from .data.split import SplitSettings, split
 from .data.stores import is_survey
 from .data.survey import Survey
@@ -86,7 +86,7 @@ def find(data: str, target: str) -> Found:
 
 def _plain(schema: Schema) -> list[str]:
     """The columns of one value an object."""
-    return [c.name for c in schema.columns if c.kind not in (*DENSE, "light_curve", "id")]
+    return [c.name for c in schema.columns if c.kind not in (*DENSE, *UNEQUAL, "id")]
 
 
 @contextmanager
@@ -102,7 +102,7 @@ def _opened(data: str, target: str) -> Iterator[tuple[Schema, Survey]]:
     source = read(data)
     schema = source.schema()
     schema.column(target)
-    small = read(data, columns=_plain(schema)) if schema.of_kind(*DENSE, "light_curve") else source
+    small = read(data, columns=_plain(schema)) if schema.of_kind(*DENSE, *UNEQUAL) else source
     with tempfile.TemporaryDirectory(prefix="gsnn-new-") as folder:
         yield schema, Survey.create(Path(folder) / "survey", Some(small, MOST))
 

@@ -27,6 +27,7 @@ PARTS: dict[str, dict[str, str]] = {
         "binaries": "gsnn.simulate.binaries:BinaryMergers",
         "expansion": "gsnn.simulate.expansion:Expansion",
         "fields": "gsnn.simulate.fields:Fields",
+        "groups": "gsnn.simulate.groups:Groups",
         "strain-windows": "gsnn.data.readers.windows:StrainWindows",
         "windows": "gsnn.data.readers.series:Windows",
         "files": "gsnn.data.readers:Files",
@@ -38,6 +39,7 @@ PARTS: dict[str, dict[str, str]] = {
         "whiten": "gsnn.data.transforms:Whiten",
         "box": "gsnn.data.transforms:Box",
         "light-curve": "gsnn.data.curve_units:CurveUnits",
+        "points": "gsnn.data.point_units:PointUnits",
     },
     "augment": {
         "rotate": "gsnn.data.augment:Rotate",
@@ -69,6 +71,8 @@ PARTS: dict[str, dict[str, str]] = {
         "echo-state": "gsnn.models.echo_state:EchoState",
         "time-transformer": "gsnn.models.time_transformer:TimeTransformer",
         "seq2seq": "gsnn.models.seq2seq:Seq2Seq",
+        "graph": "gsnn.models.graph:GraphNet",
+        "egnn": "gsnn.models.graph:EGNN",
         "joint": "gsnn.models.joint:Joint",
     },
     "objective": {
@@ -91,6 +95,8 @@ PARTS: dict[str, dict[str, str]] = {
         "distance-likelihood": "gsnn.baselines.distance_likelihood:DistanceLikelihood",
         "power-spectrum": "gsnn.baselines.power_spectrum:PowerSpectrum",
         "gaussian-field": "gsnn.baselines.gaussian_field:GaussianField",
+        "stellar-mass": "gsnn.baselines.points:StellarMass",
+        "virial-mass": "gsnn.baselines.points:VirialMass",
         "matched-filter": "gsnn.baselines.matched_filter:MatchedFilter",
         "logistic": "gsnn.baselines.tables:Logistic",
         "linear": "gsnn.baselines.tables:Linear",

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from .data.light_curves import LightCurves
-from .data.schema import Column
+from .data.points import Points
+from .data.schema import UNEQUAL, Column
 from .data.survey import Survey, View
 from .errors import GsnnError
 
@@ -34,7 +35,7 @@ def describe(survey: Survey, rows: np.ndarray, page: Path | None = None) -> str:
     from .report.survey import survey_page
 
     counts = {"objects": len(rows), "quarantined": len(survey.quarantined())}
-    plain = [c.name for c in survey.schema.columns if not c.shape and c.kind != "light_curve"]
+    plain = [c.name for c in survey.schema.columns if not c.shape and c.kind not in UNEQUAL]
     shown = some.take(np.unique(np.linspace(0, len(some) - 1, min(len(some), _PICTURES)).astype(int)))
     given = {"thumbnails": _thumbnails(shown), "counts": counts, "curves": _curves(shown)}
     save(page, survey_page(survey.schema, some.columns(plain), **given, title=Path(survey.path).name))
@@ -43,10 +44,14 @@ def describe(survey: Survey, rows: np.ndarray, page: Path | None = None) -> str:
 
 def _about_column(some: View, column: Column) -> str:
     """The values of some objects in a few words."""
-    most = 512 if column.shape else _CURVES if column.kind == "light_curve" else len(some)
+    most = _CURVES if column.kind in UNEQUAL else 512 if column.shape else len(some)
     values = some.take(np.arange(min(len(some), most))).columns([column.name])[column.name]
     if isinstance(values, LightCurves):
         return _about_curves(values, column)
+    if isinstance(values, Points):
+        each = values.lengths
+        space = f"a periodic box of {column.box:g}" if column.box else "open space"
+        return f"{each.min()} to {each.max()} points, median {np.median(each):g}, in {space}"
     return _about(values, column.classes, column.kind)
 
 

@@ -23,6 +23,8 @@ ELSEWHERE = (
     "power-spectrum",
     "gaussian-field",
     "distance-likelihood",
+    "stellar-mass",
+    "virial-mass",
 )  # on data of their own: test_matched_filter.py, test_transits.py, test_fields.py, ...
 GENERAL = [name for name in PARTS["baseline"] if name not in ELSEWHERE]
 SMALL = {

@@ -9,7 +9,7 @@ from gsnn.data.schema import Column, Schema
 from gsnn.data.transforms import TargetTransform, Transforms
 from gsnn.errors import ConfigError, GsnnError
 
-ELSEWHERE = {"light-curve", "box"}  # test_light_curves.py, and below
+ELSEWHERE = {"light-curve", "points", "box"}  # test_light_curves.py, test_points.py, and below
 NAMES = [name for name in PARTS["transform"] if name not in ELSEWHERE]
 IMAGES = [name for name in NAMES if name != "whiten"]
 SLOPED = [name for name in NAMES if name != "whiten"]

@@ -17,7 +17,9 @@ SEQUENCES = {
     "time-transformer",
     "seq2seq",
 }  # more of them in tests/models/test_sequences.py
+GRAPHS = {"graph", "egnn"}
 KINDS = {
+    **dict.fromkeys(GRAPHS, (("cloud", "table"), ("plane",))),
     **dict.fromkeys(IMAGES, (("image",), ("image", "table"), ("images", "table"))),
     **dict.fromkeys(SEQUENCES, (("curve", "table"), ("series", "strain"))),
     "joint": (("image", "curve", "table"),),
@@ -39,6 +41,8 @@ SMALL = {
     "echo-state": {"width": 24, "degree": 5},
     "time-transformer": {"width": 16, "layers": 2, "heads": 2},
     "seq2seq": {"width": 8, "horizon": 3},
+    "graph": {"width": 8, "neighbours": 3, "aggregate": ["mean", "max", "attention"]},
+    "egnn": {"width": 8, "neighbours": 3},
     "joint": {"width": 8, "channels": 8, "depth": 3},
 }
 
@@ -55,6 +59,8 @@ def schema(*kinds, y=18, x=16):
     columns["curve"] = [Column("lc", "light_curve", bands=("g", "r", "i"))]
     columns["series"] = [Column("flux", "series", shape=(11,))]
     columns["views"] = [Column("orbit", "series", shape=(6, 17)), Column("transit", "series", shape=(6, 11))]
+    columns["cloud"] = [Column("points", "graph", shape=(3,), bands=("mass", "colour"), box=4.0)]
+    columns["plane"] = [Column("members", "graph", shape=(2,))]
     columns["strain"] = [Column("strain", "strain", shape=(2, 19))]
     return Schema.of(itertools.chain(*(columns[kind] for kind in kinds)))
 
@@ -69,6 +75,13 @@ def columns(inputs, n=5, seed=0, steps=6):
         curve["valid"] = torch.arange(steps) < torch.arange(steps, steps - n, -1)[:, None]
         given.pop(column.name)
         given |= {f"{column.name}.{part}": values for part, values in curve.items()}
+    for column in inputs.of_kind("graph"):
+        given.pop(column.name)
+        position = torch.rand(n, steps, *column.shape, generator=generator) * (column.box or 2.0)
+        given[f"{column.name}.position"] = position
+        if column.bands:
+            given[f"{column.name}.feature"] = torch.randn(n, steps, len(column.bands), generator=generator)
+        given[f"{column.name}.valid"] = torch.arange(steps) < torch.arange(steps, steps - n, -1)[:, None]
     return given
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from small_networks import IMAGES, KINDS, SEQUENCES, changed, columns, schema, small
+from small_networks import GRAPHS, IMAGES, KINDS, SEQUENCES, changed, columns, schema, small
 
 from gsnn.config import PARTS, build
 from gsnn.data.schema import Column, Schema
@@ -18,6 +18,7 @@ VARIANTS = [{"name": name} for name in PARTS["model"]] + [
     {"name": "unet", "width": 8, "depth": 1, "boundary": "periodic", "residual": False, "activation": "relu"},
     {"name": "rnn", "cell": "lstm", "bidirectional": True, "pool": "attention", "layers": 1},
     {"name": "rnn", "cell": "rnn", "pool": "last", "clock": False},
+    {"name": "graph", "radius": 1.5, "aggregate": ["attention"], "pool": ["mean", "count"], "depth": 1},
 ]
 
 
@@ -47,7 +48,7 @@ def exports():
 
 
 def readable(name):
-    if name in ("joint", "candidate-cnn"):
+    if name in ("joint", "candidate-cnn") or name in GRAPHS:
         return schema(*KINDS[name][0])
     return schema("curve" if name in SEQUENCES else "image")
 

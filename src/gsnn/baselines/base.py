@@ -16,7 +16,8 @@ import numpy as np
 from jaxtyping import Float, Int64
 
 from ..data.light_curves import LightCurves
-from ..data.schema import DENSE, Column, Schema
+from ..data.points import Points
+from ..data.schema import DENSE, UNEQUAL, Column, Schema
 from ..errors import GsnnError
 
 if TYPE_CHECKING:
@@ -128,13 +129,14 @@ def features(
     Scalars stand as they are (missing = NaN) and labels as class indices. With ``colours``, each pair of neighbouring
     magnitudes (scalars whose unit is mag and that are not errors) adds its difference. Images become the statistics
     of ``gsnn.baselines.statistics``, or the pixels of their centre; light curves those of
-    ``gsnn.baselines.light_curves``; other dense columns become 64 local means.
+    ``gsnn.baselines.light_curves``, points those of ``gsnn.baselines.points``; other dense columns become 64
+    local means.
     """
-    used = [c for c in inputs.columns if c.kind in ("scalar", "label", "light_curve", *DENSE)]
+    used = [c for c in inputs.columns if c.kind in ("scalar", "label", *UNEQUAL, *DENSE)]
     if not used:
         raise GsnnError(
             f"a baseline finds no usable inputs in {', '.join(map(repr, inputs)) or 'an empty list'}; "
-            "name scalars, labels, images, spectra or light curves in [data] inputs"
+            "name scalars, labels, images, spectra, light curves or graphs in [data] inputs"
         )
     parts, names = [], []
     for column in used:
@@ -142,6 +144,8 @@ def features(
             part, own = _dense(view, column, images)
         elif column.kind == "light_curve":
             part, own = _curves(view, column, inputs)
+        elif column.kind == "graph":
+            part, own = _points(view, column)
         else:
             values = view.columns([column.name])[column.name].astype(np.float64)
             missing = (values < 0) if column.kind == "label" else ~np.isfinite(values)
@@ -196,6 +200,15 @@ def _curves(view: View, column: Column, inputs: Schema) -> tuple[Float[np.ndarra
     matrix = np.concatenate(parts).astype(np.float64)
     matrix[~np.isfinite(matrix)] = np.nan
     return matrix, [f"{column.name}.{name}" for name in names]
+
+
+def _points(view: View, column: Column) -> tuple[Float[np.ndarray, "object feature"], list[str]]:
+    from .points import statistics
+
+    none = Points.of([], column.size, len(column.bands))
+    parts, names = [np.empty((0, len(statistics(none, column)[1])))], statistics(none, column)[1]
+    parts += [statistics(chunk[column.name], column)[0] for chunk in view.chunks([column.name], CHUNK)]
+    return np.concatenate(parts), [f"{column.name}.{name}" for name in names]
 
 
 def _local_means(values: np.ndarray, most: int = 64) -> tuple[Float[np.ndarray, "object feature"], list[str]]:

@@ -9,14 +9,14 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from .light_curves import LightCurves
+from .unequal import Unequal
 
 
-def tensors(columns: Mapping[str, np.ndarray | LightCurves], rows: Int64[np.ndarray, " object"]) -> dict[str, Tensor]:
-    """``row`` and every column by its name: integers as they are, all else float32; light curves padded, in parts."""
+def tensors(columns: Mapping[str, np.ndarray | Unequal], rows: Int64[np.ndarray, " object"]) -> dict[str, Tensor]:
+    """``row`` and every column by its name: integers as they are, all else float32; of unequal length: padded."""
     out = {"row": torch.tensor(rows)}
     for name, values in columns.items():
-        if isinstance(values, LightCurves):
+        if isinstance(values, Unequal):
             out |= {f"{name}.{part}": torch.tensor(padded) for part, padded in values.padded().items()}
         else:
             out[name] = torch.tensor(values if values.dtype in (np.uint8, np.int64) else values.astype(np.float32))

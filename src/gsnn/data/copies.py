@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Int64
@@ -12,8 +13,10 @@ from ..rng import Rng
 from .augment import augment
 from .batch import tensors
 from .light_curves import LightCurve, LightCurves
+from .points import Points
 from .schema import CURVE, Schema
 from .survey import View
+from .unequal import Unequal
 
 
 class Copies:
@@ -66,7 +69,7 @@ class Copies:
                 pieces[name].append(part[name])
         back = np.argsort(order, kind="stable")
         for name, parts in pieces.items():
-            joined = LightCurves.concatenate if isinstance(parts[0], LightCurves) else np.concatenate
+            joined = type(parts[0]).concatenate if isinstance(parts[0], Unequal) else np.concatenate
             out[name] = taken(joined(parts), back)
         return out
 
@@ -81,10 +84,14 @@ class Copies:
                 valid = parts.pop("valid")
                 curves = [[parts[key][i][valid[i]] for key in LightCurve._fields] for i in range(len(valid))]
                 out[name] = LightCurves.of(curves)
+            elif isinstance(part[name], Points):
+                valid = batch[f"{name}.valid"].numpy()
+                flat = {key: batch[f"{name}.{key}"].numpy()[valid] for key in part[name].parts()}
+                out[name] = replace(part[name], **flat)
             else:
                 out[name] = batch[name].numpy().astype(part[name].dtype)
         return out
 
 
-def taken(values: np.ndarray | LightCurves, places: Int64[np.ndarray, " n"]) -> np.ndarray | LightCurves:
-    return values.take(places) if isinstance(values, LightCurves) else values[places]
+def taken(values: np.ndarray | Unequal, places: Int64[np.ndarray, " n"]) -> np.ndarray | Unequal:
+    return values.take(places) if isinstance(values, Unequal) else values[places]

@@ -16,14 +16,14 @@ import torch
 from jaxtyping import Float32, Int64, UInt64
 from torch.nn import functional
 
-from .light_curves import LightCurves
+from .unequal import Unequal
 
 THUMB = 17  # pixels a side of a thumbnail: 16 differences a row
 ALIKE = 0.8  # agreement of difference hashes (-1 to 1) that makes a pair worth a closer look
 SAME = 0.5  # agreement of residual signs that makes it a duplicate
 
 
-def digests(columns: Mapping[str, np.ndarray | LightCurves], names: Sequence[str]) -> UInt64[np.ndarray, " n"]:
+def digests(columns: Mapping[str, np.ndarray | Unequal], names: Sequence[str]) -> UInt64[np.ndarray, " n"]:
     """A 64-bit BLAKE2b digest of the values of each object, its id aside."""
     n = len(columns[names[0]])
     parts = [_bytes(columns[name]) for name in names]
@@ -36,9 +36,9 @@ def digests(columns: Mapping[str, np.ndarray | LightCurves], names: Sequence[str
     return out
 
 
-def _bytes(values: np.ndarray | LightCurves) -> Sequence[Any]:
+def _bytes(values: np.ndarray | Unequal) -> Sequence[Any]:
     """The bytes of each object."""
-    if isinstance(values, LightCurves):
+    if isinstance(values, Unequal):
         return list(values.row_bytes())
     return np.ascontiguousarray(values).reshape(len(values), -1).view(np.uint8)
 

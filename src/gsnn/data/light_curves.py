@@ -1,18 +1,19 @@
 """Light curves: observations of an object at irregular times, in several bands, with errors.
 
-Objects have as many observations as they have, so the values of many objects lie one after the other, and ``offsets``
-say where each begins. In Arrow, and so in a survey, a light curve is a struct of four lists.
+In Arrow, and so in a survey, a light curve is a struct of four lists.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Float32, Float64, Int64, UInt8
+
+from .unequal import Unequal
 
 ARROW = pa.struct(
     {
@@ -22,7 +23,6 @@ ARROW = pa.struct(
         "band": pa.list_(pa.uint8()),
     }
 )
-OBSERVATION_BYTES = 17
 
 
 class LightCurve(NamedTuple):
@@ -35,7 +35,7 @@ class LightCurve(NamedTuple):
 
 
 @dataclass(frozen=True)
-class LightCurves:
+class LightCurves(Unequal):
     """The light curves of many objects; object i has the observations ``offsets[i]`` to ``offsets[i + 1] - 1``."""
 
     time: Float64[np.ndarray, " observation"]
@@ -44,18 +44,7 @@ class LightCurves:
     band: UInt8[np.ndarray, " observation"]
     offsets: Int64[np.ndarray, " object1"]
 
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    @property
-    def lengths(self) -> Int64[np.ndarray, " object"]:
-        """Observations an object."""
-        return np.diff(self.offsets)
-
-    @property
-    def object(self) -> Int64[np.ndarray, " observation"]:
-        """The object that each observation belongs to."""
-        return np.repeat(np.arange(len(self)), self.lengths)
+    fields: ClassVar = LightCurve._fields
 
     def __getitem__(self, place: int) -> LightCurve:
         place = range(len(self))[place]
@@ -64,20 +53,6 @@ class LightCurves:
 
     def __iter__(self) -> Iterator[LightCurve]:
         return (self[place] for place in range(len(self)))
-
-    def take(self, places: np.ndarray | Sequence[int]) -> LightCurves:
-        """The light curves at these places, in that order."""
-        places = np.arange(len(self))[np.asarray(places)]
-        lengths = self.lengths[places]
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        flat = np.arange(offsets[-1]) + np.repeat(self.offsets[places] - offsets[:-1], lengths)
-        return LightCurves(self.time[flat], self.flux[flat], self.flux_error[flat], self.band[flat], offsets)
-
-    def where(self, chosen: np.ndarray) -> LightCurves:
-        """The same objects with the observations for which ``chosen`` [observation] holds."""
-        counts = np.bincount(self.object[chosen], minlength=len(self))
-        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        return LightCurves(self.time[chosen], self.flux[chosen], self.flux_error[chosen], self.band[chosen], offsets)
 
     @classmethod
     def of(cls, curves: Iterable[Sequence[np.ndarray]]) -> LightCurves:
@@ -93,13 +68,6 @@ class LightCurves:
             lengths.append(len(order))
         flat = [np.concatenate(c) if c else np.empty(0, d) for c, d in zip(columns, _DTYPES)]
         return cls(*flat, np.cumsum(lengths).astype(np.int64))
-
-    @classmethod
-    def concatenate(cls, pieces: Sequence[LightCurves]) -> LightCurves:
-        """The objects of all pieces, one after the other."""
-        lengths = np.concatenate([piece.lengths for piece in pieces])
-        flat = [np.concatenate([getattr(p, name) for p in pieces]) for name in LightCurve._fields]
-        return cls(*flat, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
 
     def to_arrow(self) -> pa.StructArray:
         """A column of a record batch."""
@@ -119,10 +87,6 @@ class LightCurves:
         lengths = np.asarray(lists[0].value_lengths().fill_null(0))
         flat = [part.flatten().to_numpy(zero_copy_only=False).astype(d) for part, d in zip(lists, _DTYPES)]
         return cls(*flat, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
-
-    def row_bytes(self) -> Iterator[bytes]:
-        """The bytes of each object's values, for its checksum."""
-        return (b"".join(part.tobytes() for part in curve) for curve in self)
 
     def faults(self, bands: int) -> list[str | None]:
         """Why each object cannot be used, or None; ``bands`` is how many its column has."""
@@ -150,16 +114,9 @@ class LightCurves:
         first = self.time[np.minimum(self.offsets[:-1], max(len(self.time) - 1, 0))] if len(self.time) else self.time
         return (self.time - np.repeat(first, self.lengths)).astype(np.float32)
 
-    def padded(self) -> dict[str, np.ndarray]:
-        """time (since the first), flux, flux_error, band, valid, each [object, step]; 0 after an object's last step."""
-        steps = max(int(self.lengths.max(initial=0)), 1)
-        valid = np.arange(steps) < self.lengths[:, None]
-        out: dict[str, np.ndarray] = {}
-        for name in LightCurve._fields:
-            values = self.since_first() if name == "time" else getattr(self, name)
-            out[name] = np.zeros((len(self), steps), np.int64 if name == "band" else np.float32)
-            out[name][valid] = values
-        return {**out, "valid": valid}
+    def parts(self) -> dict[str, np.ndarray]:
+        """time (since the first), flux, flux_error and band [observation]."""
+        return {**super().parts(), "time": self.since_first()}
 
 
 _DTYPES = (np.float64, np.float32, np.float32, np.uint8)

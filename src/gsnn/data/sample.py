@@ -14,7 +14,8 @@ from jaxtyping import Float, Int8, Int64, UInt64
 from . import duplicates
 from .light_curves import LightCurves
 from .order import Permutation
-from .schema import DENSE
+from .points import Points
+from .schema import DENSE, UNEQUAL, Column
 from .split import PARTS, Split
 from .survey import Survey, View
 
@@ -74,10 +75,10 @@ def look(
     schema = survey.schema
     names = list(dict.fromkeys([*inputs, *targets, *by]))
     snr = [c.name for c in schema.columns if c.kind == "scalar" and SNR.fullmatch(c.name) and c.name not in names]
-    dense = [name for name in names if schema.column(name).kind in (*DENSE, "light_curve")]
+    dense = [name for name in names if schema.column(name).kind in (*DENSE, *UNEQUAL)]
     row_bytes = sum(schema[name].size * np.dtype(schema[name].dtype).itemsize for name in dense)
     rows, part = some(split, min(limit, max(_DENSE_BYTES // max(row_bytes, 1), 500)), seed)
-    plain = [name for name in [*names, *snr] if schema[name].kind not in (*DENSE, "light_curve", "text", "id")]
+    plain = [name for name in [*names, *snr] if schema[name].kind not in (*DENSE, *UNEQUAL, "text", "id")]
     size = int(np.clip((16 << 20) // max(row_bytes, 1), 16, 4096))
     pieces: dict[str, list[Any]] = {name: [] for name in [*plain, *dense]}
     marks = []
@@ -87,9 +88,7 @@ def look(
         for name in plain:
             pieces[name].append(chunk[name])
         for name in dense:
-            column = schema[name]
-            curves = column.kind == "light_curve"
-            pieces[name].append(_curves(chunk[name], len(column.bands)) if curves else _dense(chunk[name], column.kind))
+            pieces[name].append(_reduced(chunk[name], schema[name]))
     values = {name: np.concatenate(pieces[name]) for name in plain}
     kept = {name: _joined(pieces[name]) for name in dense}
     labels, (more, their) = {}, some(split, limit * MANY, seed)
@@ -98,6 +97,12 @@ def look(
             chunks = View(survey, more).chunks([name], 1 << 16)
             labels[name] = np.concatenate([chunk[name] for chunk in chunks]), their
     return Sample(survey, split, inputs, targets, names, rows, part, values, kept, np.concatenate(marks), labels)
+
+
+def _reduced(values: np.ndarray | LightCurves | Points, column: Column) -> Dense:
+    if isinstance(values, LightCurves):
+        return _curves(values, len(column.bands))
+    return _points(values) if isinstance(values, Points) else _dense(values, column.kind)
 
 
 def _dense(values: np.ndarray, kind: str) -> Dense:
@@ -135,6 +140,24 @@ def _curves(curves: LightCurves, bands: int) -> Dense:
     np.fmax.at(snr, curves.object, np.abs(curves.flux / curves.flux_error))
     bad = (curves.lengths == 0).astype(float)
     return Dense(mean.reshape(n, bands), std.reshape(n, bands), low, high, bad, snr, None)
+
+
+def _points(points: Points) -> Dense:
+    """The same of clouds: mean and scatter of each coordinate and feature over the points of an object."""
+    values = np.concatenate([points.position, points.feature], 1).astype(float)
+    n, width = len(points), values.shape[1]
+    good = np.isfinite(values)
+    values = np.where(good, values, 0)
+    owner, count = points.object, np.maximum(points.lengths, 1)[:, None]
+    mean, square = np.zeros((n, width)), np.zeros((n, width))
+    np.add.at(mean, owner, values)
+    np.add.at(square, owner, values**2)
+    std = np.sqrt(np.maximum(square / count - (mean / count) ** 2, 0))
+    low, high = np.full(n, np.nan), np.full(n, np.nan)
+    np.fmin.at(low, owner, values.min(1))
+    np.fmax.at(high, owner, values.max(1))
+    bad = np.bincount(owner, ~good.all(1), n) / count[:, 0]
+    return Dense(mean / count, std, low, high, np.where(points.lengths, bad, 1.0), np.full(n, np.inf), None)
 
 
 def _signal_to_noise(x: torch.Tensor) -> torch.Tensor:

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 import pyarrow as pa
 
 from ..errors import GsnnError, suggest
-from .light_curves import ARROW
+from . import light_curves, points
 
 Kind = Literal[
     "image",
@@ -29,12 +29,18 @@ Kind = Literal[
 ]
 DENSE = ("image", "spectrum", "series", "strain", "field")  # kinds stored as one fixed-size array an object
 SEQUENCES = ("light_curve", "series", "strain", "spectrum")  # kinds with steps along time or wavelength
+UNEQUAL = ("light_curve", "graph")  # kinds whose objects have as many values as they have
 CURVE = ("time", "flux", "flux_error", "band", "valid")  # the tensors of a light curve in a batch
+CLOUD = ("position", "feature", "valid")  # those of points, from which networks make graphs
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column. ``shape`` is per object: ``(band, y, x)`` for an image, ``()`` for a scalar."""
+    """One column. ``shape`` is per object: ``(band, y, x)`` for an image, ``()`` for a scalar.
+
+    Of a graph, ``shape`` is ``(2,)`` or ``(3,)``, the axes of a position in ``unit``, and ``bands`` name the features
+    of a node.
+    """
 
     name: str
     kind: Kind
@@ -47,6 +53,7 @@ class Column:
     time_unit: str = ""  # of the times of a light curve, and of ``cadence``
     epoch: str = ""  # what time 0 is, as in "MJD 0"
     cadence: float | None = None  # time from one value of a series or strain to the next
+    box: float | None = None  # side of the periodic box of a graph's positions, 0 to box; None where space is open
     description: str = ""
     codec: str = field(default="", compare=False)  # how the values lie in a survey (gsnn.data.codec)
 
@@ -55,6 +62,11 @@ class Column:
             raise GsnnError(f"column {self.name!r}: no kind {self.kind!r}; {suggest(self.kind, get_args(Kind))}")
         if self.kind in DENSE and not (self.shape and all(n > 0 for n in self.shape)):
             raise GsnnError(f"column {self.name!r}: a {self.kind} needs a shape of positive sizes, not {self.shape}")
+        if self.kind == "graph" and (self.shape not in ((2,), (3,)) or not (self.box is None or self.box > 0)):
+            raise GsnnError(
+                f"column {self.name!r}: a graph has the shape (2,) or (3,), the axes of a position, not {self.shape}, "
+                f"and a box of positive size or none, not {self.box}"
+            )
 
     @property
     def size(self) -> int:
@@ -63,14 +75,21 @@ class Column:
 
     @property
     def tensors(self) -> tuple[str, ...]:
-        """The names of what a batch holds of it: one tensor, or the parts of a light curve."""
-        return tuple(f"{self.name}.{part}" for part in CURVE) if self.kind == "light_curve" else (self.name,)
+        """The names of what a batch holds of it: one tensor, or the parts of a light curve or of points."""
+        return tuple(f"{self.name}.{part}" for part in self.parts) or (self.name,)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The parts of a light curve or of points in a batch; none of other kinds."""
+        if self.kind == "graph":
+            return CLOUD if self.bands else ("position", "valid")
+        return CURVE if self.kind == "light_curve" else ()
 
     def arrow_type(self) -> pa.DataType:
         if self.kind in ("label", "text", "id"):
             return pa.string()
-        if self.kind == "light_curve":
-            return ARROW
+        if self.kind in UNEQUAL:
+            return light_curves.ARROW if self.kind == "light_curve" else points.ARROW
         value = pa.from_numpy_dtype(self.dtype)
         return pa.list_(value, self.size) if self.shape else value
 
@@ -163,7 +182,7 @@ class Schema(Mapping[str, Column]):
             if mine.name not in other:
                 return f"column {mine.name!r} is missing; {suggest(mine.name, other)}"
             theirs = other[mine.name]
-            for what in ("kind", "shape", "bands", "unit", "pixel_scale", "time_unit", "cadence"):
+            for what in ("kind", "shape", "bands", "unit", "pixel_scale", "time_unit", "cadence", "box"):
                 a, b = getattr(mine, what), getattr(theirs, what)
                 if a and b and a != b and not (what in ("pixel_scale", "cadence") and math.isclose(a, b, rel_tol=0.02)):
                     return f"column {mine.name!r} has {what} {b!r}, expected {a!r}"

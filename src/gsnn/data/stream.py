@@ -22,11 +22,11 @@ from torch import Tensor
 
 from ..errors import GsnnError
 from ..memory import keep_memory
-from .light_curves import OBSERVATION_BYTES, LightCurves
 from .order import Order, bucketed
-from .ragged import Ragged, joined
+from .ragged import Ragged, joined, value_bytes
 from .rows import reserve, scratch_folder
 from .survey import View
+from .unequal import Unequal
 
 Batch = dict[str, Tensor]
 _READ_BYTES = 3 << 20  # decoded at once: little enough for the cache, twice as fast as ten times more
@@ -100,12 +100,12 @@ class Stream:
         self.objects = len(view)
         self.steps_per_epoch = -(-self.objects // batch)
         probe = view.take(np.arange(1)).columns(self.names)
-        curves = [name for name in self.names if isinstance(probe[name], LightCurves)]
-        lengths = {name: view.survey.lengths(view.rows, name) for name in curves}
-        self._lengths = sum(lengths.values()) if curves and shuffle else None  # by which training batches are sorted
-        specs = {n: (v.shape[1:], _dtype(v.dtype)) for n, v in probe.items() if n not in curves}
+        unequal = [name for name in self.names if isinstance(probe[name], Unequal)]
+        lengths = {name: view.survey.lengths(view.rows, name) for name in unequal}
+        self._lengths = sum(lengths.values()) if unequal and shuffle else None  # by which training batches are sorted
+        specs = {n: (v.shape[1:], _dtype(v.dtype)) for n, v in probe.items() if n not in unequal}
         row_bytes = sum(int(np.prod(shape, dtype=np.int64)) * t.itemsize for shape, t in specs.values()) + 8
-        row_bytes += sum(-(-OBSERVATION_BYTES * int(some.sum()) // self.objects) for some in lengths.values())
+        row_bytes += sum(-(-value_bytes(probe[n]) * int(some.sum()) // self.objects) for n, some in lengths.items())
         self._read = int(np.clip(_READ_BYTES // row_bytes, 64, _READ_ROWS))
         self._block = min(_BLOCK, self.objects)
         fits = self.objects * row_bytes <= scratch_bytes
@@ -116,7 +116,7 @@ class Stream:
         parent.mkdir(parents=True, exist_ok=True)
         self._folder = Path(tempfile.mkdtemp(prefix="gsnn-scratch-", dir=parent))
         slots = 1 if fits else 2
-        self._ragged = {name: Ragged(name, some, self._slot_rows, slots) for name, some in lengths.items()}
+        self._ragged = {name: Ragged(name, probe[name], some, self._slot_rows, slots) for name, some in lengths.items()}
         whole = {**specs, "row": ((), np.dtype(np.int64))}
         arrays = {name: (self._slot_rows * slots, *spec) for name, spec in whole.items()}
         self._fixed = list(arrays)

@@ -25,7 +25,8 @@ from . import rows as row_lists
 from .bands import in_bands
 from .lance_errors import reading, sentence, understanding
 from .light_curves import LightCurves
-from .schema import DENSE, Column, Schema
+from .points import Points
+from .schema import DENSE, UNEQUAL, Column, Schema
 from .seals import changed_files, rows_apart
 from .source import Source, Unseen
 from .values import as_text, checksums, healpix, numpy_of
@@ -184,7 +185,7 @@ class Survey:
     def label(self, name: str, classes: Mapping[str, str] | None = None) -> Survey:
         """The survey with ``name`` read as a class; ``classes`` gives names to values (``{"1": "pulsar"}``)."""
         column = self.schema.column(name)
-        if column.kind in (*DENSE, "light_curve") or column.shape:
+        if column.kind in (*DENSE, *UNEQUAL) or column.shape:
             raise GsnnError(f"column {name!r} is a {column.kind}, which cannot be a class")
         values = column.classes or self._values(name)
         if len(values) > 100:
@@ -242,18 +243,19 @@ class Survey:
         return View(self, row_lists.arange(len(self)) if rows is None else rows)
 
     def lengths(self, rows: Int64[np.ndarray, " n"], name: str) -> Int64[np.ndarray, " n"]:
-        """Observations of the light curves ``name`` of some rows."""
-        out = row_lists.empty(len(rows))
+        """Observations of the light curves ``name``, or points of the graphs, of some rows."""
+        column, out = self.schema.column(name), row_lists.empty(len(rows))
+        part, width = ("position", column.size) if column.kind == "graph" else ("time", 1)
         for some in row_lists.chunks(len(rows)):
             with reading(f"cannot read the survey {self.path}"):
-                times = self.dataset.take(np.asarray(rows[some], np.int64), columns=[f"{name}.time"]).column(0)
-            times = times.combine_chunks()
-            times = times.field("time") if pa.types.is_struct(times.type) else times
-            out[some] = pc.list_value_length(times).fill_null(0).to_numpy(zero_copy_only=False)
+                values = self.dataset.take(np.asarray(rows[some], np.int64), columns=[f"{name}.{part}"]).column(0)
+            values = values.combine_chunks()
+            values = values.field(part) if pa.types.is_struct(values.type) else values
+            out[some] = pc.list_value_length(values).fill_null(0).to_numpy(zero_copy_only=False) // width
         return out
 
     def take(self, rows: Int64[np.ndarray, " n"], names: Sequence[str]) -> dict[str, np.ndarray]:
-        """Decoded columns of some rows, in that order; light curves as :class:`LightCurves`."""
+        """Decoded columns of some rows, in that order: arrays, :class:`LightCurves` and (of graphs) :class:`Points`."""
         table = self.arrow(rows, names)
         return {name: self._decode(name, table.column(name)) for name in names}
 
@@ -289,6 +291,8 @@ class Survey:
             return np.array(column.to_pylist(), dtype=object)
         if kind == "light_curve":
             return LightCurves.from_arrow(column)
+        if kind == "graph":
+            return Points.from_arrow(column, self.schema[name].size, len(self.schema[name].bands))
         values = numpy_of(column)
         if name not in self.schema:
             return values

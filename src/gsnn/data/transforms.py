@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ..config import build, normalise
 from ..errors import ConfigError, GsnnError, suggest
-from .schema import CURVE, DENSE, Column, Schema
+from .schema import DENSE, UNEQUAL, Column, Schema
 from .survey import View
 
 TABLE = "scalars"  # the name under which all scalar inputs are transformed together
@@ -214,10 +214,13 @@ class Whiten(Transform):
         return self.standardise.inverse(values @ torch.linalg.inv(self.matrix))
 
 
+_OF_UNEQUAL = {"light_curve": "light-curve", "graph": "points"}
+
+
 def default(column: Column) -> str:
     """What suits a column when the study says nothing: asinh for flux in images, standardising for the rest."""
-    if column.kind == "light_curve":
-        return "light-curve"
+    if column.kind in UNEQUAL:
+        return _OF_UNEQUAL[column.kind]
     return "asinh" if column.kind == "image" and column.dtype != "uint8" else "standardise"
 
 
@@ -243,18 +246,18 @@ class Transforms(nn.Module):
         super().__init__()
         self.inputs, specs = inputs, dict(specs or {})
         self.dense = [c.name for c in inputs.columns if c.kind in DENSE]
-        self.curves = [c.name for c in inputs.columns if c.kind == "light_curve"]
+        self.unequal = [c.name for c in inputs.columns if c.kind in UNEQUAL]
         self.scalars = [c.name for c in inputs.columns if c.kind in ("scalar", "position", "label")]
-        unknown = set(specs) - set(self.dense) - set(self.curves) - {TABLE}
+        unknown = set(specs) - set(self.dense) - set(self.unequal) - {TABLE}
         if unknown:
             raise ConfigError(
-                f"names no input; use {', '.join([*self.dense, *self.curves, TABLE])}",
+                f"names no input; use {', '.join([*self.dense, *self.unequal, TABLE])}",
                 ("data", "transforms", min(unknown)),
             )
         self.parts = ByColumn()
-        for name in [*self.dense, *self.curves]:
+        for name in [*self.dense, *self.unequal]:
             spec, path = normalise(specs.get(name, default(inputs[name]))), ("data", "transforms", name)
-            if (inputs[name].kind == "light_curve") != (spec["name"] == "light-curve"):
+            if _OF_UNEQUAL.get(inputs[name].kind) != (spec["name"] if spec["name"] in _OF_UNEQUAL.values() else None):
                 raise ConfigError(f"{spec['name']!r} does not act on a {inputs[name].kind}", (*path, "name"))
             self.parts[name] = build(spec, "transform", _bands(inputs[name]), path=path)
             if (fold := getattr(self.parts[name], "fold", None)) and fold not in self.scalars:
@@ -268,7 +271,7 @@ class Transforms(nn.Module):
     def fit(self, view: View, limit: int = 4096) -> None:
         """Statistics from at most ``limit`` objects (all, for scalars) of the training part."""
         dense = view.take(np.linspace(0, len(view) - 1, min(limit, len(view))).astype(int))
-        for name in self.curves:
+        for name in self.unequal:
             self.parts[name].fit(dense.columns([name])[name])
         for name in self.dense:
             values = torch.tensor(dense.columns([name])[name]).float()
@@ -286,10 +289,11 @@ class Transforms(nn.Module):
             out[name] = torch.nan_to_num(self.parts[name](values), 0, 0, 0).view(batch[name].shape)
             if self.inputs[name].kind == "series":  # gaps, for objectives that ask what stands in them
                 out[f"{name}.known"] = torch.isfinite(batch[name])
-        for name in self.curves:
+        for name in self.unequal:
             units = self.parts[name]
-            period = batch[units.fold] if units.fold else None
-            parts = units({part: batch[f"{name}.{part}"] for part in CURVE}, period)
+            given = {part: batch[f"{name}.{part}"] for part in self.inputs[name].parts}
+            fold = getattr(units, "fold", None)
+            parts = units(given, batch[fold]) if fold else units(given)
             out.update({f"{name}.{part}": values for part, values in parts.items()})
         if self.scalars:
             table = torch.stack([batch[name].float() for name in self.scalars], 1)
@@ -299,8 +303,8 @@ class Transforms(nn.Module):
 
 
 def _bands(column: Column) -> int:
-    if column.kind == "light_curve":
-        return max(len(column.bands), 1)
+    if column.kind in UNEQUAL:
+        return len(column.bands) if column.kind == "graph" else max(len(column.bands), 1)
     return column.shape[0] if len(column.shape) > 1 else 1
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Int64
 
+from . import points
 from .light_curves import LightCurves
 
 NSIDE = 512  # one published constant: the same object falls into the same sky pixel in every survey
@@ -37,7 +38,7 @@ def checksums(batch: pa.RecordBatch | pa.Table, names: Sequence[str]) -> Int64[n
         if pa.types.is_string(column.type):
             parts.append([b"\0" if v is None else v.encode() + b"\1" for v in column.to_pylist()])
         elif pa.types.is_struct(column.type):
-            parts.append(LightCurves.from_arrow(column).row_bytes())
+            parts.append(_struct_bytes(column))
         elif pa.types.is_large_binary(column.type):
             parts.append([b"\0" if v is None else v + b"\1" for v in column.to_pylist()])
         elif column.null_count and pa.types.is_integer(column.type):  # as floats the others' bytes would differ
@@ -53,6 +54,16 @@ def checksums(batch: pa.RecordBatch | pa.Table, names: Sequence[str]) -> Int64[n
             digest.update(part)
         out[i] = int.from_bytes(digest.digest(), "little") >> 1
     return out
+
+
+def _struct_bytes(column: pa.StructArray) -> Iterable[bytes]:
+    """Of light curves, whose fields have a common length, and of clouds of points, whose lists stand as they are."""
+    if {field.name for field in column.type} == {field.name for field in points.ARROW}:
+        lists = [column.field(name) for name in ("position", "feature")]
+        ends = [np.concatenate([[0], np.cumsum(part.value_lengths().fill_null(0))]).astype(int) for part in lists]
+        flat = [part.flatten().to_numpy(zero_copy_only=False) for part in lists]
+        return (b"".join(f[e[i] : e[i + 1]].tobytes() for f, e in zip(flat, ends)) for i in range(len(column)))
+    return LightCurves.from_arrow(column).row_bytes()
 
 
 def numpy_of(column: pa.Array) -> np.ndarray:

@@ -19,8 +19,7 @@ import pyarrow.compute as pc
 
 from ..errors import GsnnError
 from . import codec
-from .light_curves import OBSERVATION_BYTES
-from .schema import Column, Schema
+from .schema import UNEQUAL, Column, Schema
 from .seals import seal_files
 from .source import QUARANTINE, Source
 from .stores import dataset, inside, is_survey, options
@@ -64,8 +63,8 @@ def _bites(total: int, block: int) -> Iterator[tuple[int, int]]:
 
 def row_bytes(column: Column) -> int:
     """About how many bytes a value of the column takes."""
-    if column.kind == "light_curve":
-        return OBSERVATION_BYTES * 1000  # a guess: how long they are is known only when they have been read
+    if column.kind in UNEQUAL:  # a guess: how long they are is known only when they have been read
+        return 1000 * (17 if column.kind == "light_curve" else 4 * (column.size + len(column.bands)))
     return 0 if column.kind in ("label", "text", "id") else np.dtype(column.dtype).itemsize * column.size
 
 
