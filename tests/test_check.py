@@ -131,7 +131,7 @@ def test_some_rows_of_a_source():
 @pytest.mark.parametrize("name", [name for name, path in built_in().items() if "obtain" not in path.read_text()])
 def test_a_built_in_study_that_needs_no_data_works_from_the_start(name):
     source = Study.load(name).data.source
-    count = "of.stars" if "of" in source else {"fields": "maps"}.get(source["name"], "objects")
+    count = "of.stars" if "of" in source else {"fields": "maps", "groups": "groups"}.get(source["name"], "objects")
     small = [f"data.source.{count}={200 if count == 'maps' else 48}"]
     torch.manual_seed(0)
     assert check_study(Study.load(name, tuple(small)).set("train.batch=16", "evaluate.baselines=['prior']"))

@@ -23,6 +23,8 @@ def small(study):
         source.update({"fields": {"maps": 600, "side": 16}, "expansion": {"universes": 600}}[source["name"]])
         table["data"]["split"] = {"fractions": [0.7, 0.15, 0.15]}
         table["train"] = {**table.get("train", {}), "batch": 32}
+    if isinstance(source, dict) and source["name"] == "groups":
+        source.update(groups=OBJECTS)
     if isinstance(source, dict) and source["name"] in ("supernovae", "variable-stars"):
         source.update(objects=OBJECTS)
     if isinstance(source, dict) and source["name"] == "transit-candidates" and source["of"]["name"] == "transits":
