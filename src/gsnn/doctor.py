@@ -11,6 +11,7 @@ OPTIONAL = {
     "tensorboard": ("loss curves in TensorBoard", "pip install 'gsnn[tensorboard]'"),
     "confluent_kafka": ("live alerts from Kafka", "pip install 'gsnn[alerts]'"),
     "fastavro": ("alert packets", "pip install 'gsnn[alerts]'"),
+    "emcee": ("posteriors by MCMC", "pip install 'gsnn[mcmc]'"),
     "pandas": ("pandas tables as data", "pip install pandas"),
     "galsim": ("checks of the galaxy simulator", "pip install galsim"),
     "statmorph": ("checks of the morphological statistics", "pip install statmorph"),

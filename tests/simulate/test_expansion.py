@@ -12,6 +12,7 @@ from gsnn.data.readers.distances import Distances, read_distances
 from gsnn.data.schema import Schema
 from gsnn.data.source import Source
 from gsnn.errors import ConfigError, GsnnError
+from gsnn.evaluation.mcmc import sample
 from gsnn.simulate.expansion import HUBBLE_DISTANCE, Expansion, Pulls, predicted
 
 Z = [0.1, 0.5, 1.0, 2.3]
@@ -131,8 +132,8 @@ class View:
 
 
 def test_the_grid_agrees_with_a_sampler(folders):
-    """emcee (Foreman-Mackey et al. 2013) on the same likelihood and prior."""
-    emcee = pytest.importorskip("emcee")
+    """The same likelihood and prior by MCMC."""
+    pytest.importorskip("emcee")
     for name, matrix in (("sn/mag_covmat.txt", 4), ("bao/all_cov.txt", 3)):  # tight enough to be nearly Gaussian
         path = folders[0].removesuffix("sn") + name
         values = np.loadtxt(path).ravel()
@@ -148,11 +149,10 @@ def test_the_grid_agrees_with_a_sampler(folders):
     one.fit(View(source, range(500)), None, 0)
     seen = View(source.observed(), [0])
     found, data = one.predict(seen), seen.data["pulls"][0]
-    np.random.seed(0)  # noqa: NPY002  (emcee copies its state)
-    chain = emcee.EnsembleSampler(60, 3, one.log_posterior, args=[data], vectorize=True, moves=emcee.moves.DEMove())
-    start = np.stack([found[name].value[0, :60] for name in targets], 1)
-    chain.run_mcmc(start, 600)
-    samples = chain.get_chain(discard=100, flat=True)
+    start = np.stack([found[name].value[0] for name in targets], 1)
+    short = {"walkers": 60, "ensembles": 1, "steps": 600, "most": 600, "strict": False}
+    chain = sample(lambda theta: one.log_posterior(theta, data), start, list(targets), **short)
+    samples = chain.samples.reshape(-1, 3)
     for i, name in enumerate(targets):
         sigma = samples[:, i].std()
         assert abs(found[name].mean()[0] - samples[:, i].mean()) < 0.15 * sigma, name

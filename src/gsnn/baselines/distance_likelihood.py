@@ -50,7 +50,7 @@ class DistanceLikelihood(GridPosterior):
     def log_posterior(
         self, theta: Float[np.ndarray, "universe parameter"], data: Float[np.ndarray, " measurement"]
     ) -> Float[np.ndarray, " universe"]:
-        """Of some universes, -inf outside the prior: what emcee asks for, with vectorize=True."""
+        """Of some universes, -inf outside the prior: what :func:`gsnn.evaluation.mcmc.sample` asks for."""
         low, high = self.points.min(0) - self.cell / 2, self.points.max(0) + self.cell / 2
         inside = ((theta > low) & (theta < high)).all(1)
         found = np.full(len(theta), -np.inf)
