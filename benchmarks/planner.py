@@ -1,12 +1,13 @@
 """The planner beside real trainings: communicated bytes of each kind, the peak of memory, and the time of a step.
 
     python benchmarks/planner.py --out benchmarks/results/planner.json
+    python benchmarks/planner.py --times --out benchmarks/results/planner_times.json
     python benchmarks/planner.py --sizes 128,4,64,4 --processes 2      # a quick look
 
 Every layout trains a transformer on the CPU in float32 with AdamW by torchrun, one thread a process, in several sizes.
 Bytes are those of the operations that torch.distributed dispatches in the third step; memory is the most anonymous
-memory (sampled every 2 ms) above what the process held before the network was made. Times, of one process, are
-planned for the device ``here``, which is measured first, on other sizes than these; they want an idle machine.
+memory (sampled every 2 ms) above what the process held before the network was made. Times are planned for the device
+``here``, which is measured first, on other sizes than these, with as many processes; they want an idle machine.
 """
 
 from __future__ import annotations
@@ -115,72 +116,44 @@ def work(layout: dict, given: argparse.Namespace, folder: Path) -> None:
     """One training of three steps; the first process writes what it found."""
     import torch
 
-    from gsnn.data.schema import Column, Schema
     from gsnn.memory import keep_memory
-    from gsnn.model import Model
-    from gsnn.rng import Rng
-    from gsnn.scale.study import shape_of
-    from gsnn.training.parallel import Parallel
-    from gsnn.training.runtime import Runtime
-    from gsnn.training.settings import Layout, Train
-    from gsnn.training.state import State
-    from gsnn.training.step import gradients
+    from gsnn.scale.trials import training
+    from gsnn.training.settings import Layout
     from gsnn.training.worker import join
 
     torch.set_num_threads(1)
     if given.timed:
         keep_memory()
     join()
-    parallel = Parallel(Layout(**layout))
+    layout = Layout(**layout)
     width, layers, side, objects = given.size
-    image = Schema.of([Column("image", "image", shape=(1, side, side), dtype="float32")])
-    kind = Schema.of([Column("kind", "label", classes=("a", "b"), dtype="int64")])
-    spec = {
-        "model": {"name": "transformer", "width": width, "layers": layers, "heads": width // 64, "patch": 4,
-                  "causal": True},
-        "objective": {"name": "next-patch"},
-        "transforms": {},
-    }  # fmt: skip
-    settings = Train(batch=objects, precision="float32")
-    share = objects // parallel.data_ranks
-    batch = {
-        "image": torch.randn(share, 1, side, side),
-        "kind": torch.zeros(share, dtype=torch.int64),
-        "row": torch.arange(share),
-    }
-    runtime = Runtime("cpu", threads=1)
-    tiny = Model(image, kind, {**spec, "model": {**spec["model"], "width": 64, "heads": 1, "layers": 1}}, seed=0)
-    state = State(tiny, settings, runtime, Parallel(), keep_best=False)
-    gradients(tiny, batch, Rng(0), settings, runtime, None, state.optimizer)  # libraries take memory of their own
-    state.optimizer.step()
-    del tiny, state
+    share = objects // (layout.replicate * layout.shard)
+    tiny = training(Layout(), 64, 1, side, share)[2]
+    tiny()  # libraries take memory of their own
+    del tiny
     before = rss()
-    model = Model(image, kind, spec, seed=0)
-    shape, tokens = shape_of(model.objective.network), model.objective.network.tokens
-    state = State(model, settings, runtime, parallel, keep_best=False)
-    model.train()
+    shape, tokens, train = training(layout, width, layers, side, share)
     count, times = counter(), []
     with Peak() as peak:
         for step in range(given.steps):
             start = time.perf_counter()
             with count if step == 2 else nullcontext():
-                gradients(model, batch, Rng(0), settings, runtime, None, state.optimizer, parallel)
-                parallel.norm([p for p in state.parameters.values() if p.grad is not None])
-                state.optimizer.step()
+                train()
             times.append(time.perf_counter() - start)
-    if parallel.main:
+    if int(os.environ.get("RANK", 0)) == 0:
         found = {
             "bytes": count.bytes, "small": count.small, "memory": peak.bytes - before,
             "seconds": statistics.median(times[3:]),  # the first warm up, the third is counted
             "shape": shape.__dict__, "tokens": tokens, "share": share,
         }  # fmt: skip
         (folder / "found.json").write_text(json.dumps(found))
-    parallel.barrier()
+    if layout.processes > 1:
+        torch.distributed.barrier()
     os._exit(0)
 
 
-def planned(layout: dict, found: dict, device) -> tuple[dict[str, float], float, float]:
-    """What the planner says of the same training: bytes by kind, memory, and seconds of a step."""
+def planned(layout: dict, found: dict, device=None) -> tuple[dict[str, float], float, float | None]:
+    """What the planner says of the same training: bytes by kind, memory, and seconds of a step on a device."""
     from gsnn.scale.memory import Layout, memory
     from gsnn.scale.pace import pace
     from gsnn.scale.shapes import Shape
@@ -193,7 +166,7 @@ def planned(layout: dict, found: dict, device) -> tuple[dict[str, float], float,
         whole = 2.0 if each.kind == "all-reduce" else 1.0
         sent[each.kind] = sent.get(each.kind, 0.0) + each.count * each.bytes * whole
     assert set(sent) <= set(SENT)
-    return sent, sum(memory(*how, bytes_each=4).values()), pace(*how, device).seconds
+    return sent, sum(memory(*how, bytes_each=4).values()), device and pace(*how, device).seconds
 
 
 def trained(layout: dict, size: str, steps: int, timed: bool = False) -> dict:
@@ -213,36 +186,72 @@ def trained(layout: dict, size: str, steps: int, timed: bool = False) -> dict:
         return json.loads((Path(folder) / "found.json").read_text())
 
 
-def run(given: argparse.Namespace) -> dict[str, object]:
+def cases(given: argparse.Namespace) -> list[tuple[str, dict]]:
+    return [(size, layout) for count, some in LAYOUTS.items() if count <= given.processes for layout in some
+            for size in (given.sizes if count < 4 else given.sizes[:1])]  # fmt: skip
+
+
+def paced(given: argparse.Namespace) -> dict[str, object]:
+    """Times of steps beside those that are planned, of as many processes as there are cores at most.
+
+    Everything is measured in every round; the ratio is that of the medians.
+    """
     import torch
 
     from gsnn.scale.here import here
 
     torch.set_num_threads(1)
-    device = here()
-    print(f"here: {device.peak / 1e9:.0f} GFLOP/s, {device.sustained:.2f} sustained, {device.bandwidth / 1e9:.1f} GB/s")
+    devices, times, plans, some = [], {}, {}, []
+    for size, layout in cases(given):
+        processes = math.prod(layout.get(name, 1) for name in DIMENSIONS)
+        if processes <= os.cpu_count():
+            some.append((size, layout, processes))
+    for _ in range(given.rounds):
+        now = {count: here(count) for count in sorted({count for *_, count in some})}
+        for count, device in now.items():
+            links = {kind: f"{rate / 1e9:.2f} GB/s" for kind, rate in device.links.items()}
+            each = {name: f"{1e3 * each:.1f} ms a block" for name, each in device.overheads.items()}
+            print(
+                f"{count} at work: {device.peak / 1e9:.0f} GFLOP/s, {device.sustained:.2f} sustained, "
+                f"{device.bandwidth / 1e9:.1f} GB/s",
+                *(f"{name} {value}" for name, value in (links | each).items()),
+                sep="; ",
+            )
+        devices.append({count: asdict(device) for count, device in now.items()})
+        for size, layout, count in some:
+            got = trained(layout, size, given.steps, timed=True)
+            key = (size, json.dumps(layout))
+            times.setdefault(key, []).append(got["seconds"])
+            plans.setdefault(key, []).append(planned(layout, got, now[count])[2])
+            print(f"{size} {layout}: {times[key][-1]:.3f} s, planned {plans[key][-1]:.3f} s", flush=True)
     found = []
-    cases = [(size, layout) for count, some in LAYOUTS.items() if count <= given.processes for layout in some
-             for size in (given.sizes if count < 4 else given.sizes[:1])]  # fmt: skip
-    for size, layout in cases:
+    for size, layout, _ in some:
+        took, thought = (statistics.median(these[size, json.dumps(layout)]) for these in (times, plans))
+        found.append({
+            "size": size, "layout": layout, "seconds": took, "planned_seconds": thought,
+            "seconds_ratio": thought / took, "rounds": times[size, json.dumps(layout)],
+        })  # fmt: skip
+        print(f"{size} {layout}: {took:.3f} s, planned x {thought / took:.2f}")
+    return {"here": devices, "layouts": found}
+
+
+def run(given: argparse.Namespace) -> dict[str, object]:
+    """Bytes and memory beside those that are planned."""
+    found = []
+    for size, layout in cases(given):
         got = trained(layout, size, 4)
-        alone = not any(layout.get(name) for name in DIMENSIONS)
-        took = trained(layout, size, given.steps, timed=True)["seconds"] if alone else None
-        sent, held, seconds = planned(layout, got, device)
+        sent, held = planned(layout, got)[:2]
         found.append({
             "size": size, "layout": layout, "memory_gib": got["memory"] / 2**30, "planned_gib": held / 2**30,
             "memory_ratio": held / got["memory"], "bytes": got["bytes"], "planned_bytes": sent,
             "bytes_exact": all(got["bytes"].get(k, 0) == sent.get(k, 0) for k in {*sent, *got["bytes"]}),
-            "seconds": took, "planned_seconds": seconds, "seconds_ratio": seconds / took if took else None,
         })  # fmt: skip
         last = found[-1]
         said = "bytes exact" if last["bytes_exact"] else f"bytes differ: {got['bytes']}, planned {sent}"
         print(
-            f"{size} {layout}: {last['memory_gib']:.3f} GiB, planned x {last['memory_ratio']:.3f}; {said}"
-            + (f"; {took:.3f} s, planned x {last['seconds_ratio']:.2f}" if took else ""),
-            flush=True,
+            f"{size} {layout}: {last['memory_gib']:.3f} GiB, planned x {last['memory_ratio']:.3f}; {said}", flush=True
         )
-    return {"here": asdict(device), "layouts": found}
+    return {"layouts": found}
 
 
 # what is freed goes back at once, so that resident memory is what tensors take
@@ -257,6 +266,8 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", default=SIZES, help="width,blocks,side of an image,batch")
     parser.add_argument("--steps", type=int, default=8, help="of a training that is timed")
     parser.add_argument("--processes", type=int, default=4, help="the most of a layout; four with the first size only")
+    parser.add_argument("--rounds", type=int, default=3, help="of times")
+    parser.add_argument("--times", action="store_true", help="of steps, instead of bytes and memory: an idle machine")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--work", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
@@ -275,7 +286,7 @@ def main() -> None:
         "cores": os.cpu_count(),
         "load_at_start": os.getloadavg()[0],
         "steps": given.steps,
-        **run(given),
+        **(paced if given.times else run)(given),
     }
     if given.out:
         given.out.write_text(json.dumps(result, indent=2) + "\n")

@@ -84,7 +84,7 @@ def plan(
     from ..scale.show import show
 
     settings = Settings(sequence, batch, pue, restart, law)
-    made = best_plan(params, tokens, devices, with_price(device, price), settings=settings)
+    made = best_plan(params, tokens, devices, with_price(device, price, devices), settings=settings)
     print_json(made.to_dict()) if as_json else show(made)
 
 

@@ -6,7 +6,8 @@ Peaks are dense bfloat16 (float32 for the laptop). Networks are bytes per second
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from ..errors import GsnnError, suggest
 
@@ -32,6 +33,9 @@ class Device:
     latency: float = 10e-6  # seconds, a hop between nodes: assumed
     bytes_each: int = 2  # of the precision that it computes in
     host: int = 8  # devices to a machine, which writes checkpoints
+    overlap: bool = True  # communication hides behind compute: not where the same cores do both
+    links: Mapping[str, float] = field(default_factory=dict)  # kind of collective -> bytes/s within a node, if known
+    overheads: Mapping[str, float] = field(default_factory=dict)  # dimension -> seconds a block and piece costs more
 
     def link(self, inner: int, ranks: int) -> tuple[float, int]:
         """(bytes/s of each rank, hops between nodes) in a ring of ``ranks`` that are ``inner`` devices apart.
@@ -42,6 +46,17 @@ class Device:
             return self.intra, 0
         local = max(1, min(ranks, self.node // inner))
         return min(self.intra, self.inter * local), -(-ranks // local)
+
+    def seconds(self, kind: str, sent: float, inner: int, ranks: int) -> float:
+        """Of one collective in which each of ``ranks``, that are ``inner`` devices apart, sends so many bytes.
+
+        Each hop between nodes costs the latency; all-reduces are trees and the rest rings.
+        """
+        rate, hops = self.link(inner, ranks)
+        if not hops:
+            return sent / self.links.get(kind, rate)
+        steps = 2 * hops.bit_length() if kind == "all-reduce" else 1 if kind == "send" else hops
+        return sent / rate + steps * self.latency
 
 
 # GPUs of 8 to a server: memory, bandwidth, NVLink (total of both directions; halved here) and watts of the datasheets
@@ -79,12 +94,12 @@ DEVICES = {
 }
 
 
-def device(name: str) -> Device:
-    """A device of the table by its short name; ``here`` is this machine, measured."""
+def device(name: str, processes: int = 1) -> Device:
+    """A device of the table by its short name; ``here`` is this machine, measured with so many processes at work."""
     if name == "here":
         from .here import here
 
-        return here()
+        return here(processes)
     if name not in DEVICES:
         raise GsnnError(f"no device is called {name!r}; {suggest(name, [*DEVICES, 'here'])}")
     return DEVICES[name]

@@ -67,6 +67,16 @@ def compute_seconds(shape: Shape, layout: Layout, micro_batch: int, sequence: in
     return flops / (device.peak * device.sustained) + moved / device.bandwidth
 
 
+def working(layout: Layout) -> list[str]:
+    """The dimensions whose machinery is at work: context brings that of shard, and either replaces DDP's."""
+    found = ["tensor"] if layout.tensor > 1 else []
+    if layout.context > 1:
+        return [*found, "ring" if layout.attention == "ring" else "context"]
+    if layout.shard > 1 or (found and layout.replicate > 1):
+        return [*found, "shard"]
+    return [*found, "replicate"] if layout.replicate > 1 else found
+
+
 def pace(
     shape: Shape,
     layout: Layout,
@@ -77,28 +87,33 @@ def pace(
 ) -> Pace:
     """One step of a layout on devices.
 
-    Tensor and context traffic waits in line with the products. Gathering and reducing shards hides behind compute:
+    Tensor and context traffic waits in line with the products. What is gathered of shards is copied out of the buffer
+    it came in, and into one what is reduced: read and written once more. Gathering and reducing hides behind compute:
     all of it, or one piece of it in a pipeline; replicas' all-reduce behind the last piece's backward pass; a
-    pipeline's sends behind half of the compute. Each hop between nodes costs the device's latency; all-reduces are
-    trees and the rest rings. Stragglers are not modelled.
+    pipeline's sends behind half of the compute; nothing hides on a device without ``overlap``. Stragglers are not
+    modelled.
     """
     compute = compute_seconds(shape, layout, micro_batch, sequence, device)
     seconds = dict.fromkeys(("tensor", "context", "shard", "replicate", "pipeline"), 0.0)
     sent = dict(seconds)
     apart = inner(layout)
     for one in collectives(shape, layout, micro_batch, sequence, bytes_each=device.bytes_each):
-        rate, hops = device.link(*apart[one.dimension])
-        steps = 2 * hops.bit_length() if one.kind == "all-reduce" else 1 if one.kind == "send" else hops
         sent[one.dimension] += one.sent
-        seconds[one.dimension] += one.sent / rate + one.count * steps * device.latency
+        each = device.seconds(one.kind, one.sent / one.count, *apart[one.dimension])
+        seconds[one.dimension] += one.count * each
+        if one.dimension == "shard":
+            seconds["shard"] += 2 * one.count * one.bytes / device.bandwidth
     m, p = layout.microbatches, layout.pipeline
-    window = compute / m if p > 1 else compute
+    for name in working(layout):
+        seconds["context" if name == "ring" else name] += held(shape, layout)[0] * m * device.overheads.get(name, 0.0)
+    behind = compute if device.overlap else 0.0
+    window = behind / m if p > 1 else behind
     exposed = {
         "tensor": seconds["tensor"],
         "context": seconds["context"],
         "shard": max(0.0, seconds["shard"] - window),
-        "replicate": max(0.0, seconds["replicate"] - 2 / 3 * compute / m),
-        "pipeline": max(0.0, seconds["pipeline"] - compute / 2),
+        "replicate": max(0.0, seconds["replicate"] - 2 / 3 * behind / m),
+        "pipeline": max(0.0, seconds["pipeline"] - behind / 2),
     }
     held_bytes = held_bytes or memory(shape, layout, micro_batch, sequence, bytes_each=device.bytes_each)
     update = 2 * (held_bytes["parameters"] + held_bytes["gradients"] + held_bytes["optimizer"]) / device.bandwidth

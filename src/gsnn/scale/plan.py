@@ -91,7 +91,7 @@ def plan(
     Raises GsnnError where no layout fits, with what would.
     """
     settings = settings or Settings()
-    on = device(on) if isinstance(on, str) else on
+    on = device(on, devices) if isinstance(on, str) else on
     if settings.law not in laws.LAWS:
         raise GsnnError(f"no law is called {settings.law!r}; choose {' or '.join(laws.LAWS)}")
     if devices < 1 or settings.sequence < 1:
@@ -314,7 +314,7 @@ def span(seconds: float) -> str:
     return f"{seconds:.3g} s"
 
 
-def with_price(name: str, price: float | None = None) -> Device:
+def with_price(name: str, price: float | None = None, processes: int = 1) -> Device:
     """A device of the table, at another price an hour if one is given."""
-    on = device(name)
+    on = device(name, processes)
     return on if price is None else replace(on, price=price)
