@@ -28,6 +28,7 @@ PARTS: dict[str, dict[str, str]] = {
         "expansion": "gsnn.simulate.expansion:Expansion",
         "fields": "gsnn.simulate.fields:Fields",
         "groups": "gsnn.simulate.groups:Groups",
+        "nbody": "gsnn.simulate.nbody:NBody",
         "strain-windows": "gsnn.data.readers.windows:StrainWindows",
         "windows": "gsnn.data.readers.series:Windows",
         "files": "gsnn.data.readers:Files",

@@ -53,7 +53,7 @@ class Column:
     time_unit: str = ""  # of the times of a light curve, and of ``cadence``
     epoch: str = ""  # what time 0 is, as in "MJD 0"
     cadence: float | None = None  # time from one value of a series or strain to the next
-    box: float | None = None  # side of the periodic box of a graph's positions, 0 to box; None where space is open
+    box: float | None = None  # side of the periodic box of a field, or of a graph's positions (0 to box); None: open
     description: str = ""
     codec: str = field(default="", compare=False)  # how the values lie in a survey (gsnn.data.codec)
 
@@ -67,6 +67,13 @@ class Column:
                 f"column {self.name!r}: a graph has the shape (2,) or (3,), the axes of a position, not {self.shape}, "
                 f"and a box of positive size or none, not {self.box}"
             )
+
+    @property
+    def moves(self) -> bool:
+        """Whether it is the displacement of particles from a lattice, an axis a channel."""
+        return (
+            self.kind == "field" and bool(self.box) and self.unit == "Mpc/h" and self.shape[0] == len(self.shape) - 1
+        )
 
     @property
     def size(self) -> int:
@@ -184,7 +191,8 @@ class Schema(Mapping[str, Column]):
             theirs = other[mine.name]
             for what in ("kind", "shape", "bands", "unit", "pixel_scale", "time_unit", "cadence", "box"):
                 a, b = getattr(mine, what), getattr(theirs, what)
-                if a and b and a != b and not (what in ("pixel_scale", "cadence") and math.isclose(a, b, rel_tol=0.02)):
+                near = what in ("pixel_scale", "cadence") and a and b and math.isclose(a, b, rel_tol=0.02)
+                if a and b and a != b and not near:
                     return f"column {mine.name!r} has {what} {b!r}, expected {a!r}"
         return ""
 

@@ -16,24 +16,9 @@ from ..data.schema import Column, Schema
 from ..data.source import within
 from ..errors import ConfigError
 from .matter import power
+from .mesh import coloured, multiplicity, wavenumbers
 
 BLOCK = 512  # maps made at once
-
-
-def wavenumbers(side: int, box: float) -> Float[Tensor, "y x"]:
-    """|k| in h/Mpc of the modes that ``torch.fft.rfft2`` gives of a map of ``side`` pixels and ``box`` Mpc/h."""
-    y = torch.fft.fftfreq(side, box / side, dtype=torch.float64) * 2 * math.pi
-    x = torch.fft.rfftfreq(side, box / side, dtype=torch.float64) * 2 * math.pi
-    return torch.hypot(y[:, None], x[None])
-
-
-def multiplicity(side: int) -> Float[Tensor, "y x"]:
-    """How many modes of the whole plane each mode of ``rfft2`` stands for: 1 or 2."""
-    count = torch.full((side, side // 2 + 1), 2.0, dtype=torch.float64)
-    count[:, 0] = 1
-    if side % 2 == 0:
-        count[:, -1] = 1
-    return count
 
 
 class Slab:
@@ -58,7 +43,7 @@ class Slab:
         self, white: Float[Tensor, "object y x"], spectrum: Float[Tensor, "object y x2"]
     ) -> Float[Tensor, "object y x"]:
         """White noise of unit variance with this spectrum instead."""
-        return torch.fft.irfft2(torch.fft.rfft2(white) * torch.sqrt(spectrum / self.pixel), s=white.shape[-2:])
+        return coloured(white, spectrum, self.pixel)
 
     def correlation(self, spectrum: Float[Tensor, "object y x2"]) -> Float[Tensor, "object y x"]:
         """The two-point function at every separation of pixels."""
