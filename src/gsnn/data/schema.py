@@ -71,9 +71,7 @@ class Column:
     @property
     def moves(self) -> bool:
         """Whether it is the displacement of particles from a lattice, an axis a channel."""
-        return (
-            self.kind == "field" and bool(self.box) and self.unit == "Mpc/h" and self.shape[0] == len(self.shape) - 1
-        )
+        return self.kind == "field" and bool(self.box) and self.unit == "Mpc/h" and self.shape[0] == len(self.shape) - 1
 
     @property
     def size(self) -> int:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .. import rng
 from .matter import power
-from .mesh import coloured, pull, slopes, to_cells, to_modes, waves, wavenumbers
+from .mesh import coloured, pull, slopes, to_cells, to_modes, wavenumbers, waves
 
 _EARLY, _STEPS = 1e-3, 128  # the growth begins in a universe of matter alone
 

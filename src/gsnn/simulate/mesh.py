@@ -37,18 +37,18 @@ def multiplicity(side: int, space: int = 2) -> Float[Tensor, "*mode"]:
 
 
 def coloured(
-    white: Float[Tensor, "object *cell"], spectrum: Float[Tensor, "object *mode"], cell: float
-) -> Float[Tensor, "object *cell"]:
+    white: Float[Tensor, "object ..."], spectrum: Float[Tensor, "object ..."], cell: float
+) -> Float[Tensor, "object ..."]:
     """White noise of unit variance with this spectrum instead; ``cell`` is the volume (area) of a cell."""
     return to_cells(to_modes(white) * torch.sqrt(spectrum / cell), white.shape[-1])
 
 
-def to_modes(cells: Float[Tensor, "object *cell"]) -> Tensor:
+def to_modes(cells: Float[Tensor, "object ..."]) -> Tensor:
     """``rfftn`` over all dimensions but the first."""
     return torch.fft.rfftn(cells, dim=tuple(range(1, cells.ndim)))
 
 
-def to_cells(modes: Tensor, side: int) -> Float[Tensor, "object *cell"]:
+def to_cells(modes: Tensor, side: int) -> Float[Tensor, "object ..."]:
     """The inverse of :func:`to_modes`."""
     return torch.fft.irfftn(modes, s=[side] * (modes.ndim - 1), dim=tuple(range(1, modes.ndim)))
 
@@ -79,7 +79,7 @@ def pull(modes: Tensor, box: float, *, central: bool = False) -> Float[Tensor, "
     return torch.stack(parts, 1)
 
 
-def lattice(side: int, box: float, space: int = 3, dtype: torch.dtype = torch.float32) -> Float[Tensor, "space *point"]:
+def lattice(side: int, box: float, space: int = 3, dtype: torch.dtype = torch.float32) -> Float[Tensor, "space ..."]:
     """The places of a regular lattice: where particles begin."""
     line = torch.arange(side, dtype=dtype) * (box / side)
     return torch.stack(torch.meshgrid([line] * space, indexing="ij"))
@@ -104,9 +104,7 @@ def _corners(
         )
 
 
-def paint(
-    place: Float[Tensor, "object space *particle"], side: int, box: float
-) -> Float[Tensor, "object *cell"]:
+def paint(place: Float[Tensor, "object space *particle"], side: int, box: float) -> Float[Tensor, "object ..."]:
     """The overdensity of particles of equal mass at these places, by cloud in cell on ``side`` cells an axis.
 
     Places beyond the box continue at the other side. The mean is 0 to rounding: no mass is lost. Differentiable.

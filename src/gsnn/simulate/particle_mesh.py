@@ -22,9 +22,7 @@ def times(start: float, steps: int) -> Float[Tensor, " time"]:
     return torch.linspace(start, 1, steps + 1, dtype=torch.float64)
 
 
-def start_from(
-    first: Vectors, second: Vectors, omega_m: Float[Tensor, " object"], a: float
-) -> tuple[Vectors, Vectors]:
+def start_from(first: Vectors, second: Vectors, omega_m: Float[Tensor, " object"], a: float) -> tuple[Vectors, Vectors]:
     """Displacements and momenta at the scale factor ``a`` by 2LPT, from :func:`gsnn.simulate.lpt.displacements`."""
     d1, g1, d2, g2 = (one.to(first.dtype).view(-1, 1, 1, 1, 1) for one in growth(torch.tensor([a]), omega_m))
     return d1 * first + d2 * second, g1 * first + g2 * second
