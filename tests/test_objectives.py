@@ -32,6 +32,9 @@ CASES = {
     "posterior of two targets": ({"name": "posterior", "draws": 50, "context": 6, "width": 16}, ZM),
     "affine posterior": ({"name": "posterior", "flow": "affine", "draws": 50, "transform": "log", "width": 16}, Z),
 }
+for name in ("likelihood", "ratio"):
+    CASES |= {name: ({"name": name, "draws": 50, "width": 16}, Z)}
+    CASES |= {f"{name} of two targets": ({"name": name, "draws": 50, "width": 16}, ZM)}
 TRANSFORMS = ["standardise", "log", {"name": "log", "offset": 0.5}, "asinh", {"name": "asinh", "softening": 0.5}]
 every = pytest.mark.parametrize(("spec", "targets"), CASES.values(), ids=CASES)
 

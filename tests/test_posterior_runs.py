@@ -53,6 +53,14 @@ def test_the_predictions_have_the_quantiles_of_every_parameter(fields):
         assert (middle < high).all()
 
 
+@pytest.mark.parametrize("name", ["likelihood", "ratio"])
+def test_likelihoods_and_ratios_go_the_same_way(tmp_path, name):
+    changes = (*FIELDS, f"objective.name={name}", "objective.draws=40", "evaluate.control=false", "explain.methods=[]")
+    answer = run(Study.load("cosmology-fields", changes), out=tmp_path / "run").answer
+    assert set(answer["posterior"]) == {"network", "power-spectrum"}
+    assert answer["posterior"]["network"]["draws"] == 40
+
+
 def distances(folder, wrong=0.0):
     """Three supernovae and two acoustic oscillations; ``wrong`` magnitudes are added to the middle one."""
     sn, bao = folder / "sn", folder / "bao"

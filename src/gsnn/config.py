@@ -80,6 +80,8 @@ PARTS: dict[str, dict[str, str]] = {
         "classify": "gsnn.objectives.classify:Classify",
         "regress": "gsnn.objectives.regress:Regress",
         "posterior": "gsnn.objectives.posterior:Posterior",
+        "likelihood": "gsnn.objectives.likelihood:Likelihood",
+        "ratio": "gsnn.objectives.ratio:Ratio",
         "next-patch": "gsnn.objectives.next_patch:NextPatch",
         "masked-patch": "gsnn.objectives.masked_patch:MaskedPatch",
         "classify-early": "gsnn.objectives.classify_early:ClassifyEarly",
