@@ -131,10 +131,15 @@ def test_some_rows_of_a_source():
 @pytest.mark.parametrize("name", [name for name, path in built_in().items() if "obtain" not in path.read_text()])
 def test_a_built_in_study_that_needs_no_data_works_from_the_start(name):
     source = Study.load(name).data.source
-    count = "of.stars" if "of" in source else {"fields": "maps", "groups": "groups"}.get(source["name"], "objects")
+    counts = {"fields": "maps", "lensing": "maps", "groups": "groups"}
+    count = "of.stars" if "of" in source else counts.get(source["name"], "objects")
     small = [f"data.source.{count}={200 if count == 'maps' else 48}"]
+    if source["name"] == "lensing":
+        small = ["data.source.maps=40", "data.split.fractions=[0.6, 0.2, 0.2]"]
+        small += [f"data.source.{key}={value}" for key, value in (("side", 48), ("pixel", 2.0), ("margin", 0))]
+    baselines = "['kaiser-squires']" if source["name"] == "lensing" else "['prior']"
     torch.manual_seed(0)
-    assert check_study(Study.load(name, tuple(small)).set("train.batch=16", "evaluate.baselines=['prior']"))
+    assert check_study(Study.load(name, tuple(small)).set("train.batch=16", f"evaluate.baselines={baselines}"))
 
 
 @pytest.mark.parametrize("name", [name for name, path in built_in().items() if "obtain" in path.read_text()])

@@ -76,7 +76,16 @@ class Model(nn.Module):
         return self.objective.terms(self.objective(batch), batch)
 
     def forward(self, batch: Batch) -> Prediction:
-        return self.from_features(self.features(batch), batch)
+        return self.answer(batch)[0]
+
+    def answer(self, batch: Batch) -> tuple[Prediction, Tensor]:
+        """The prediction, and the features [object, feature] that the network made on the way."""
+        if not getattr(self.objective, "dense", False):
+            features = self.features(batch)
+            return self.from_features(features, batch), features
+        batch = self.transform(batch)
+        out, features = self.objective.network.both(**self.objective.columns(batch))
+        return self.objective.predict(out, batch), features
 
     def features(self, batch: Batch) -> Tensor:
         """What the network makes of each object before its head, [object, feature].

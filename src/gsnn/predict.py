@@ -46,8 +46,7 @@ def predict_view(
         for batch in stream.batches():
             batch = runtime.place_batch(batch)
             with runtime.autocast():
-                features = model.features(batch)
-                prediction = model.from_features(features, batch)
+                prediction, features = model.answer(batch)
             distances.append(model.outliers(features).cpu())
             for name, distribution in prediction.items():
                 parts[name].append(distribution)

@@ -117,6 +117,7 @@ class Walk:
         from .steps import control
         from .steps import evaluate as steps
         from .steps.curves import early
+        from .steps.maps import maps_file
 
         one, test = self.one, self.one.test
         found = steps.predictions_file(self.folder / "predictions.parquet", one, test, self.main, self.progress)
@@ -154,6 +155,7 @@ class Walk:
             self.folder / "posteriors.npz", one, test, {"network": found, **rivals.by_name()},
             seen | rivals.observed, self.seed,
         )  # fmt: skip
+        maps_file(self.folder / "maps.npz", one, test, {"network": found, **rivals.by_name()}, seen | rivals.observed)
         if far is not None:
             self.judged["observed_unlike_training"] = far
         self.clock.lap("evaluate")

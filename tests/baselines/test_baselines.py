@@ -25,6 +25,8 @@ ELSEWHERE = (
     "distance-likelihood",
     "stellar-mass",
     "virial-mass",
+    "kaiser-squires",
+    "wiener",
 )  # on data of their own: test_matched_filter.py, test_transits.py, test_fields.py, ...
 GENERAL = [name for name in PARTS["baseline"] if name not in ELSEWHERE]
 SMALL = {

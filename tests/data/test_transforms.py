@@ -9,7 +9,7 @@ from gsnn.data.schema import Column, Schema
 from gsnn.data.transforms import TargetTransform, Transforms
 from gsnn.errors import ConfigError, GsnnError
 
-ELSEWHERE = {"light-curve", "points", "box"}  # test_light_curves.py, test_points.py, and below
+ELSEWHERE = {"light-curve", "points", "box", "native"}  # test_light_curves.py, test_points.py, and below
 NAMES = [name for name in PARTS["transform"] if name not in ELSEWHERE]
 IMAGES = [name for name in NAMES if name != "whiten"]
 SLOPED = [name for name in NAMES if name != "whiten"]
@@ -237,3 +237,11 @@ def test_a_box_takes_the_range_that_it_is_given_and_refuses_an_empty_one():
         build({"name": "box", "low": 2.0, "high": 1.0}, "transform", 1)
     with pytest.raises(GsnnError, match="do not vary"):
         build("box", "transform", 1).fit(torch.ones(5, 1))
+
+
+def test_native_leaves_values_as_they_are():
+    values = values_of("standardise")
+    transform = fitted("native", values)
+    assert torch.equal(transform(values), values)
+    assert torch.equal(transform.inverse(values), values)
+    assert torch.equal(transform.slope(values), torch.ones_like(values))

@@ -235,6 +235,7 @@ def test_edges_give_numbers_or_nan_without_a_warning(name):
 def test_every_metric_is_reached_by_a_test():
     assert set(METRICS) == {n for n in (*CLASS, *VALUES) if "[" not in n} | {
         "brier", "ece", "crps", "cde_loss", "posterior_sigma",
+        "map_rmse", "map_r", "map_bias", "map_coverage_68", "map_interval_score",  # test_maps.py
     }  # fmt: skip
     assert set(FAMILIES) == {name.split("[")[0] for name in CLASS if "[" in name}
 

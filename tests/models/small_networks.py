@@ -23,6 +23,7 @@ KINDS = {
     **dict.fromkeys(IMAGES, (("image",), ("image", "table"), ("images", "table"))),
     **dict.fromkeys(SEQUENCES, (("curve", "table"), ("series", "strain"))),
     "joint": (("image", "curve", "table"),),
+    "mass-map": (("shear",),),
     "candidate-cnn": (("views", "table"), ("views",)),
 }
 SMALL = {
@@ -32,6 +33,7 @@ SMALL = {
     "resnet": {"width": 8, "blocks": [1, 1]},
     "field-cnn": {"width": 8, "depth": 2, "bands": 5, "hidden": 16},
     "unet": {"width": 8, "depth": 2},
+    "mass-map": {"width": 8, "depth": 2, "iterations": 3},
     "cnn1d": {"width": 8, "depth": 3},
     "candidate-cnn": {"width": 8, "depth": 2, "candidates": 2},
     "resnet1d": {"width": 8, "blocks": [1, 1]},
@@ -62,6 +64,10 @@ def schema(*kinds, y=18, x=16):
     columns["cloud"] = [Column("points", "graph", shape=(3,), bands=("mass", "colour"), box=4.0)]
     columns["plane"] = [Column("members", "graph", shape=(2,))]
     columns["strain"] = [Column("strain", "strain", shape=(2, 19))]
+    sky = {"shape": (2, 16, 16), "pixel_scale": 60.0}
+    columns["shear"] = [Column("shear", "image", **sky), Column("noise", "image", **sky | {"shape": (1, 16, 16)})]
+    if "shear" in kinds:
+        return Schema.of(itertools.chain(*(columns[kind] for kind in kinds)), spectrum="[[10, 1000000], [1e-5, 1e-15]]")
     return Schema.of(itertools.chain(*(columns[kind] for kind in kinds)))
 
 

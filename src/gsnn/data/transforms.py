@@ -58,6 +58,22 @@ def _moments(values: Tensor) -> tuple[Tensor, Tensor]:
     return mean.float(), torch.where(scale > 1e-12 * (1 + mean.abs()), scale, 1.0).float()
 
 
+class Native(Transform):
+    """As it is: for networks that know what their inputs mean."""
+
+    def __init__(self, bands: int = 1):
+        super().__init__()
+
+    def forward(self, values: Tensor) -> Tensor:
+        return values
+
+    def inverse(self, values: Tensor) -> Tensor:
+        return values
+
+    def slope(self, values: Tensor) -> Tensor:
+        return torch.ones_like(values)
+
+
 class Standardise(Transform):
     """Zero mean and unit variance for each band or column."""
 

@@ -32,6 +32,11 @@ LABELS = {
     "posterior_sigma": "posterior width",
     "coverage_68": "68% coverage",
     "coverage_90": "90% coverage",
+    "map_rmse": "RMSE of the map",
+    "map_r": "correlation of the map with the truth",
+    "map_bias": "bias of the map",
+    "map_coverage_68": "68% coverage of the pixels",
+    "map_interval_score": "interval score of the pixels",
 }
 
 OF_A_QUANTITY = ("rmse", "mae", "medae", "bias", "r2", "crps", "posterior_sigma")

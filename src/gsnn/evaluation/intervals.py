@@ -38,7 +38,7 @@ def counts(
 def replicates(
     metrics: Sequence[Metric],
     predictions: Sequence[Distribution],
-    truth: Shaped[ndarray, " object"],
+    truth: Shaped[ndarray, "object *map"],
     *,
     resamples: int = 1000,
     seed: int = 0,
@@ -123,7 +123,7 @@ def difference(
 def bootstrap(
     metric: Metric,
     prediction: Distribution,
-    truth: Shaped[ndarray, " object"],
+    truth: Shaped[ndarray, "object *map"],
     *,
     resamples: int = 1000,
     seed: int = 0,
@@ -138,7 +138,7 @@ def paired(
     metric: Metric,
     a: Distribution,
     b: Distribution,
-    truth: Shaped[ndarray, " object"],
+    truth: Shaped[ndarray, "object *map"],
     *,
     resamples: int = 1000,
     seed: int = 0,

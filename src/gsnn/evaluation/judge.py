@@ -15,6 +15,7 @@ from . import calibration
 from .distributions import Categorical, Distribution
 from .headline import best_baseline, headline
 from .intervals import difference, of_metric, replicates
+from .maps import Maps
 from .metric import Metric
 from .metrics import METRICS, is_redshift, metrics_for
 from .values import pit
@@ -28,7 +29,7 @@ BINS = 8
 
 def judge(
     prediction: Distribution,
-    truth: Shaped[ndarray, " object"],
+    truth: Shaped[ndarray, "object *map"],
     target: Column,
     *,
     baselines: Mapping[str, Distribution] | None = None,
@@ -97,7 +98,7 @@ def calibrated(
     prediction: Distribution, truth: ndarray, judged_by: tuple[Sequence[Metric], ndarray] | None = None
 ) -> dict[str, Any]:
     """ "reliability" and "classes" of a classification, "pit" and "coverage" of a distribution; {} for a point."""
-    if not len(truth) or not prediction.proper:
+    if not len(truth) or not prediction.proper or isinstance(prediction, Maps):
         return {}
     if not isinstance(prediction, Categorical):
         values = pit(prediction, truth)
@@ -163,7 +164,7 @@ def _known(truth: ndarray, target: Column) -> tuple[ndarray, ndarray]:
             raise GsnnError(f"the truth of {target.name!r} must be class indices (-1 unknown), not {truth.dtype}")
         return truth.astype(np.int64), np.flatnonzero(truth >= 0)
     truth = truth.astype(float)
-    return truth, np.flatnonzero(np.isfinite(truth))
+    return truth, np.flatnonzero(np.isfinite(truth).reshape(len(truth), -1).all(1))
 
 
 def _like(other: Distribution, prediction: Distribution, name: str) -> Distribution:
@@ -182,6 +183,8 @@ def _main(chosen: Sequence[Metric], target: Column, prediction: Distribution) ->
     """The metrics of the curves; the first is the headline's."""
     if isinstance(prediction, Categorical):
         wanted = ["accuracy", "ece"]
+    elif isinstance(prediction, Maps):
+        wanted = ["map_rmse", "map_r", "map_coverage_68"]
     elif is_redshift(target):
         wanted = ["sigma_nmad", "outlier_rate", "photoz_bias"]
     else:

@@ -17,8 +17,9 @@ from numpy import ndarray
 
 from .distributions import Categorical, Distribution
 from .draws import Draws
+from .maps import Maps
 
-Needs = Literal["class", "value", "distribution", "posterior"]
+Needs = Literal["class", "value", "distribution", "posterior", "map", "map interval"]
 Weight = Float[ndarray, "resample object"]
 Values = Float[ndarray, " resample"]
 
@@ -45,12 +46,16 @@ class Metric:
     score: Callable[[Distribution, ndarray], ndarray] | None = field(default=None, repr=False)
     finish: Callable[[Values], Values] | None = field(default=None, repr=False)
 
-    def __call__(self, prediction: Distribution, truth: Shaped[ndarray, " object"], weight: Weight) -> Values:
+    def __call__(self, prediction: Distribution, truth: Shaped[ndarray, "object *map"], weight: Weight) -> Values:
         return self.function(prediction, truth, weight)
 
     def suits(self, prediction: Distribution) -> bool:
         if isinstance(prediction, Categorical) or self.needs == "class":
             return isinstance(prediction, Categorical) and self.needs == "class"
+        if isinstance(prediction, Maps) or self.needs.startswith("map"):
+            return isinstance(prediction, Maps) and (
+                self.needs == "map" or (self.needs == "map interval" and prediction.proper)
+            )
         if self.needs == "posterior":
             return isinstance(prediction, Draws)
         return self.needs == "value" or prediction.proper

@@ -106,15 +106,22 @@ class UNet(nn.Module):
             return 0.0, shape[0] ** -0.5
         return usual(name, shape)
 
-    def maps(self, **columns: Tensor) -> Maps:
-        """Features of each voxel, before the head."""
+    def stacked(self, **columns: Tensor) -> Maps:
+        """What goes into the first block."""
         fields = [columns[c.name] for c in self.fields]
         size = fields[0].shape[2:]
         _halves(tuple(size), self.depth)
         for c in self.scalars:
             values = columns[c.name].reshape(-1, c.size, *[1] * self.space)
             fields.append(values.to(fields[0].dtype).expand(-1, -1, *size))
-        x = torch.cat(fields, 1) if len(fields) > 1 else fields[0]
+        return torch.cat(fields, 1) if len(fields) > 1 else fields[0]
+
+    def maps(self, **columns: Tensor) -> Maps:
+        """Features of each voxel, before the head."""
+        return self.through(self.stacked(**columns))
+
+    def through(self, x: Maps) -> Float[Tensor, "object channel2 *space"]:
+        """What the blocks make of stacked fields."""
         skips = []
         for level in range(self.depth - 1):
             x = self.blocks[f"down{level}"](x)
@@ -126,9 +133,17 @@ class UNet(nn.Module):
             x = self.blocks[f"up{level}"](x)
         return x
 
+    def both(self, **columns: Tensor) -> tuple[Float[Tensor, "object output *space"], Float[Tensor, "object feature"]]:
+        """The answer for each voxel, and the features of the object, in one go."""
+        return self.told(self.maps(**columns))
+
+    def told(self, maps: Maps) -> tuple[Float[Tensor, "object output *space"], Float[Tensor, "object feature"]]:
+        """The answer for each voxel from its features, and the features of the object."""
+        return head(self.head, self.dropout(maps).movedim(1, -1)).movedim(-1, 1), self.mean(maps).flatten(1)
+
     def read(self, **columns: Tensor) -> Float[Tensor, "object output *space"]:
         """The answer for each voxel."""
-        return head(self.head, self.dropout(self.maps(**columns)).movedim(1, -1)).movedim(-1, 1)
+        return self.both(**columns)[0]
 
     def features(self, **columns: Tensor) -> Float[Tensor, "object feature"]:
         """What the head sees of an object: the last maps averaged over all voxels."""

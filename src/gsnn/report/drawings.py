@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from markupsafe import Markup
 
 from . import curves, posteriors, sky
 from . import figures as draw
+from . import maps as sheets
 from .objects import Judged
 from .parts import Parts
 from .story import unit_of
@@ -114,6 +116,7 @@ def _running(parts: Parts, judged: Judged, add: Add) -> None:
 def _values(parts: Parts, judged: Judged, add: Add) -> None:
     _running(parts, judged, add)
     _corners(parts, add)
+    _maps(parts, add)
     if parts.classifies or not judged.has_truth or not judged.known.any():
         return
     name, unit = plain(parts.target["name"] or "value"), str(parts.target.get("unit") or "")
@@ -147,6 +150,24 @@ def _corners(parts: Parts, add: Add) -> None:
             caption += " The observation is unlike all simulations: do not believe the network's posterior."
         heading = "Posterior of what was observed" if real else f"Posterior of {given['id'][i]}"
         add(f"corner-{i}", heading, caption, posteriors.corner, draws, names, given["truth"][i], box)
+
+
+def _maps(parts: Parts, add: Add) -> None:
+    """What the network and the baselines say of what was observed and of a few test objects, beside the truth."""
+    given = parts.maps
+    unit = str(parts.target.get("unit") or "")
+    for i, identity in enumerate(given.get("id", ())):
+        panels = {"truth": given["truth"][i]} if np.isfinite(given["truth"][i]).any() else {}
+        panels |= {plain(name.removeprefix("map.")): v[i] for name, v in given.items() if name.startswith("map.")}
+        if "low.network" in given:
+            panels["half of the 68% interval"] = (given["high.network"][i] - given["low.network"][i]) / 2
+        real = str(identity) == "observed"
+        heading = "Map of what was observed" if real else f"Map of {identity}"
+        caption = "All on one scale; empty where there are no data."
+        if real and parts.answer.get("observed_unlike_training"):
+            caption += " The observation is unlike all simulations: do not believe the network's map."
+        call = partial(sheets.maps, label=plain(parts.target["name"] or ""), unit=unit, columns=3)
+        add(f"map-{i}", heading, caption, call, panels)
 
 
 def _training(parts: Parts, judged: Judged, add: Add) -> None:

@@ -27,6 +27,7 @@ class Parts:
     predictions: dict[str, ndarray] = field(default_factory=dict)
     examples: dict[str, ndarray] = field(default_factory=dict)
     posteriors: dict[str, ndarray] = field(default_factory=dict)
+    maps: dict[str, ndarray] = field(default_factory=dict)
     explanations: dict[str, dict[str, ndarray]] = field(default_factory=dict)
     log: list[dict[str, Any]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -76,6 +77,7 @@ def read(run: Path) -> Parts:
     parts.predictions = _of_target(part(run / "predictions.parquet", _columns, {}), parts.target["name"])
     parts.examples = part(run / "examples.npz", _arrays, {})
     parts.posteriors = part(run / "posteriors.npz", _arrays, {})
+    parts.maps = part(run / "maps.npz", _arrays, {})
     for path in sorted((run / "explain").glob("*.npz")):
         if arrays := part(path, _arrays, {}):
             parts.explanations[path.stem] = arrays
@@ -99,9 +101,12 @@ def _known(value: Any) -> Any:
 
 def _columns(path: Path) -> dict[str, ndarray]:
     import pyarrow.parquet
+    import pyarrow.types
 
-    table = pyarrow.parquet.read_table(path)
-    return {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
+    schema = pyarrow.parquet.read_schema(path)
+    plain = [field.name for field in schema if not pyarrow.types.is_nested(field.type)]  # maps are shown elsewhere
+    table = pyarrow.parquet.read_table(path, columns=plain)
+    return {name: table[name].to_numpy(zero_copy_only=False) for name in plain}
 
 
 def _of_target(table: dict[str, ndarray], target: str) -> dict[str, ndarray]:

@@ -93,7 +93,7 @@ def source_for(study: Study, data: Any = None) -> Any:
     part = resolve(spec["name"], "source", ("data", "source"), study.trust)
     reads = "path" in options(part)
     if data is None:
-        if reads and not spec.get("path"):
+        if reads and getattr(part, "needs_path", True) and not spec.get("path"):
             hint = f" ({study.data.obtain})" if study.data.obtain else ""
             raise GsnnError(f"the study {study.name!r} needs data: name them by --data PATH{hint}")
         return build(spec, "source", path=("data", "source"), trust=study.trust)
@@ -215,7 +215,7 @@ def _known_targets(
     for chunk in View(survey, rows).chunks(list(targets), 1 << 18):
         for name in targets:
             values = chunk[name]
-            good = values >= 0 if name in occur else np.isfinite(values.astype(float))
+            good = values >= 0 if name in occur else np.isfinite(values.astype(float)).reshape(len(values), -1).all(1)
             if name in occur:
                 occur[name][values[good]] = True
             known[start : start + len(good)] |= good
@@ -262,6 +262,12 @@ def preview(one: Ground, count: int = 8) -> Iterator[tuple[np.ndarray, str]]:
         return
     view = one.train.take(np.linspace(0, len(one.train) - 1, min(count, len(one.train))).astype(int))
     columns = view.columns([image.name, one.target])
-    classes = one.targets[one.target].classes
     for picture, truth in zip(columns[image.name], columns[one.target]):
-        yield thumbnail(picture, image.bands), classes[int(truth)] if classes else f"{truth:.3g}"
+        yield thumbnail(picture, image.bands), _shown(truth, one.targets[one.target].classes)
+
+
+def _shown(truth: Any, classes: tuple[str, ...]) -> str:
+    """A truth in a few letters; none of a map."""
+    if classes:
+        return classes[int(truth)]
+    return f"{truth:.3g}" if np.ndim(truth) == 0 else ""

@@ -61,7 +61,10 @@ def predictions_file(
     for name in one.targets:
         truth = truth_of(view, name)
         classes = one.targets[name].classes
-        values = [classes[t] if t >= 0 else None for t in truth] if classes else truth.astype(float)
+        if classes:
+            values = [classes[t] if t >= 0 else None for t in truth]
+        else:
+            values = truth.astype(float) if truth.ndim == 1 else list(truth.reshape(len(truth), -1))
         key = "truth" if len(one.targets) == 1 else f"{name}_truth"
         table = table.add_column(1, key, pa.array(values))
     write_table(path, table)
@@ -218,7 +221,12 @@ def observed_view(study: Study, one: Ground, data: Any, folder: Path) -> View | 
     source = source_for(study, data)
     if not hasattr(source, "observed"):
         return None
-    survey = Survey.open(folder) if folder.exists() else Survey.create(folder, source.observed())
+    if folder.exists():
+        survey = Survey.open(folder)
+    elif (measured := source.observed()) is None:  # nothing but simulations
+        return None
+    else:
+        survey = Survey.create(folder, measured)
     return shaped(study, survey, target=False).view()
 
 

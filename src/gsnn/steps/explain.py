@@ -38,7 +38,7 @@ def chosen(prediction: Distribution, truth: np.ndarray, seed: int, each: int = 1
         p_truth = np.where(known, prediction.probabilities[np.arange(len(truth)), np.maximum(truth, 0)], np.nan)
         error = 1 - p_truth
     else:
-        error = np.abs(prediction.best() - truth)
+        error = np.abs(prediction.best() - truth).reshape(len(truth), -1).mean(1)
     order = np.argsort(np.where(np.isfinite(error), error, -1), kind="stable")
     order = order[np.isfinite(error[order])]
     draw = np.argsort(uniform(seed, "examples", torch.arange(len(truth)))[:, 0].numpy())

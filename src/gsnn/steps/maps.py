@@ -1,0 +1,49 @@
+"""A few maps of a run that has maps to tell: what the report draws."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from ..data.survey import View
+from ..evaluation.distributions import Distribution
+from ..evaluation.maps import Maps
+from .data import Ground
+
+SHOWN = 2  # test objects
+
+
+def maps_file(
+    path: Path,
+    one: Ground,
+    view: View,
+    answers: Mapping[str, Mapping[str, Distribution]],
+    observed: Mapping[str, Mapping[str, Distribution]],
+) -> None:
+    """maps.npz: what each method says of what was observed and of a few test objects; nothing where it is no map.
+
+    Arrays [object, y, x] of the first channel: ``truth`` (NaN where unknown or not told), and for each method
+    ``map.<method>``, ``low.<method>``, ``high.<method>``.
+    """
+    name = one.target
+    if not isinstance(answers["network"][name], Maps):
+        return
+    some = np.linspace(0, len(view) - 1, min(SHOWN, len(view))).astype(int)
+    ids = np.asarray(view.columns(["id"])["id"]).astype(str)[some]
+    truth = np.asarray(view.take(some).columns([name])[name])[:, 0]
+    arrays: dict[str, np.ndarray] = {}
+    for who, found in answers.items():
+        told = found[name].take(some)
+        if who in observed:
+            told = Maps.join([observed[who][name], told])
+        for part in ("value", "low", "high"):
+            values = getattr(told, part)
+            if values is not None:
+                key = f"{'map' if part == 'value' else part}.{who}"
+                arrays[key] = np.where(told.inside, values, np.float32(np.nan))[:, 0]
+    if observed:
+        ids, truth = np.r_[["observed"], ids], np.concatenate([np.full((1, *truth.shape[1:]), np.nan), truth])
+    inside = np.isfinite(arrays["map.network"])
+    np.savez_compressed(path, id=ids, truth=np.where(inside, truth, np.nan).astype(np.float32), **arrays)
