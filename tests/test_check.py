@@ -135,7 +135,7 @@ def test_a_built_in_study_that_needs_no_data_works_from_the_start(name):
     count = "of.stars" if "of" in source else counts.get(source["name"], "objects")
     small = [f"data.source.{count}={200 if count == 'maps' else 48}"]
     if source["name"] == "lensing":
-        small = ["data.source.maps=40", "data.split.fractions=[0.6, 0.2, 0.2]"]
+        small = ["data.source.maps=60", "data.split.fractions=[0.4, 0.3, 0.3]"]
         small += [f"data.source.{key}={value}" for key, value in (("side", 48), ("pixel", 2.0), ("margin", 0))]
     baselines = "['kaiser-squires']" if source["name"] == "lensing" else "['prior']"
     torch.manual_seed(0)
