@@ -14,9 +14,9 @@ ALLOWED = {
     "models": {"models", "data.schema", "data.shear", "errors", "rng"},
     "data": {"data", "errors", "rng", "config", "simulate.cosmology", "memory"},
     "simulate": {"simulate", "data", "errors", "rng", "config"},
-    "objectives": {"objectives", "data", "evaluation", "errors", "rng", "config"},
+    "objectives": {"objectives", "data", "evaluation", "errors", "rng", "config", "simulate.mesh"},
     "training": {"training", "errors", "rng", "config", "memory", "scale.devices"},
-    "evaluation": {"evaluation", "data.schema", "errors", "rng"},
+    "evaluation": {"evaluation", "data.schema", "errors", "rng", "simulate.mesh"},
     "baselines": {
         "baselines",
         "data",

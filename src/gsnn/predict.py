@@ -11,6 +11,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from .data.schema import Schema
 from .data.stream import Stream
 from .data.survey import View
 from .errors import GsnnError
@@ -21,7 +22,13 @@ if TYPE_CHECKING:
     from .evaluation.distributions import Distribution
 
 BATCH = 256
+VALUES = 1 << 23  # of the inputs of a batch: fewer objects where each is large
 _PIECE = 1 << 17  # objects whose predictions are held at once when writing a file
+
+
+def batch_for(inputs: Schema, most: int = BATCH) -> int:
+    """How many objects go through a network together."""
+    return max(1, min(most, VALUES // max(sum(column.size for column in inputs.columns), 1)))
 
 
 def predict_view(
@@ -40,7 +47,7 @@ def predict_view(
     runtime.prepare()
     runtime.place(model).eval()
     with (
-        Stream(view, list(model.inputs), batch=BATCH, shuffle=False, scratch=scratch) as stream,
+        Stream(view, list(model.inputs), batch=batch_for(model.inputs), shuffle=False, scratch=scratch) as stream,
         torch.inference_mode(),
     ):
         for batch in stream.batches():

@@ -158,6 +158,7 @@ class Walk:
         maps_file(self.folder / "maps.npz", one, test, {"network": found, **rivals.by_name()}, seen | rivals.observed)
         if far is not None:
             self.judged["observed_unlike_training"] = far
+        self.judged |= steps.field_spectra(one, test, {"network": found, **rivals.by_name()})
         self.clock.lap("evaluate")
 
     def interpret(self) -> None:

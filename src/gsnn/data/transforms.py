@@ -303,6 +303,8 @@ class Transforms(nn.Module):
         for name in self.dense:
             values = _banded(batch[name].float(), self.inputs[name])
             out[name] = torch.nan_to_num(self.parts[name](values), 0, 0, 0).view(batch[name].shape)
+            if self.inputs[name].kind == "field":  # as it was, for objectives that add to it
+                out[f"{name}.native"] = batch[name]
             if self.inputs[name].kind == "series":  # gaps, for objectives that ask what stands in them
                 out[f"{name}.known"] = torch.isfinite(batch[name])
         for name in self.unequal:

@@ -13,6 +13,7 @@ from ..data.schema import Column
 from ..errors import GsnnError
 from . import calibration
 from .distributions import Categorical, Distribution
+from .fields import Fields
 from .headline import best_baseline, headline
 from .intervals import difference, of_metric, replicates
 from .maps import Maps
@@ -185,6 +186,8 @@ def _main(chosen: Sequence[Metric], target: Column, prediction: Distribution) ->
         wanted = ["accuracy", "ece"]
     elif isinstance(prediction, Maps):
         wanted = ["map_rmse", "map_r", "map_coverage_68"]
+    elif isinstance(prediction, Fields):
+        wanted = ["correlation", "power_error", "voxel_rmse"]
     elif is_redshift(target):
         wanted = ["sigma_nmad", "outlier_rate", "photoz_bias"]
     else:

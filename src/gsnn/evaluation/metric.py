@@ -17,9 +17,10 @@ from numpy import ndarray
 
 from .distributions import Categorical, Distribution
 from .draws import Draws
+from .fields import Fields
 from .maps import Maps
 
-Needs = Literal["class", "value", "distribution", "posterior", "map", "map interval"]
+Needs = Literal["class", "value", "distribution", "posterior", "map", "map interval", "field"]
 Weight = Float[ndarray, "resample object"]
 Values = Float[ndarray, " resample"]
 
@@ -56,6 +57,8 @@ class Metric:
             return isinstance(prediction, Maps) and (
                 self.needs == "map" or (self.needs == "map interval" and prediction.proper)
             )
+        if isinstance(prediction, Fields) or self.needs == "field":
+            return isinstance(prediction, Fields) and self.needs == "field"
         if self.needs == "posterior":
             return isinstance(prediction, Draws)
         return self.needs == "value" or prediction.proper

@@ -17,6 +17,7 @@ from .initialise import usual
 from .layers import Activation, activation, at_least, group_norm, head, readable
 
 Boundary = Literal["zero", "periodic"]
+Norm = Literal["group", "none"]
 Maps = Float[Tensor, "object channel *space"]
 
 _CONV = {2: nn.Conv2d, 3: nn.Conv3d}
@@ -28,18 +29,19 @@ _MEAN = {2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
 
 
 class Block(nn.Module):
-    """Twice a convolution of size 3, GroupNorm and activation; with ``residual`` added to what came in."""
+    """Twice a convolution of size 3, norm and activation; with ``residual`` added to what came in."""
 
     def __init__(
-        self, space: int, channels_in: int, channels: int, boundary: Boundary, act: Activation, residual: bool
-    ):
+        self, space: int, channels_in: int, channels: int, boundary: Boundary, act: Activation, residual: bool,
+        norm: Norm,
+    ):  # fmt: skip
         super().__init__()
-        mode = "circular" if boundary == "periodic" else "zeros"
+        how = {"padding": 1, "padding_mode": "circular" if boundary == "periodic" else "zeros", "bias": norm == "none"}
         conv = _CONV[space]
-        self.conv1 = conv(channels_in, channels, 3, padding=1, padding_mode=mode, bias=False)
-        self.norm1 = group_norm(channels)
-        self.conv2 = conv(channels, channels, 3, padding=1, padding_mode=mode, bias=False)
-        self.norm2 = group_norm(channels)
+        self.conv1 = conv(channels_in, channels, 3, **how)
+        self.norm1 = group_norm(channels) if norm == "group" else nn.Identity()
+        self.conv2 = conv(channels, channels, 3, **how)
+        self.norm2 = group_norm(channels) if norm == "group" else nn.Identity()
         self.act = activation(act)
         self.shortcut = None
         if residual:
@@ -55,8 +57,11 @@ class UNet(nn.Module):
 
     Reads fields of the shape (channel, y, x) or (channel, z, y, x), images (band, y, x) and scalars. Fields of one size
     are stacked; a scalar is a channel that is the same everywhere, so that it can change the answer of every voxel.
-    ``boundary = "periodic"`` is for simulated boxes, whose opposite faces are neighbours. The sizes must be divisible
-    by 2^(depth - 1); fields of other sizes than the schema's may follow.
+    ``boundary = "periodic"`` is for simulated boxes, whose opposite faces are neighbours. ``norm = "none"`` is for fields
+    whose contrast matters: a norm over the field would take it away, and make a voxel depend on all others. The sizes
+    must be divisible by 2^(depth - 1); fields of other sizes than the schema's may follow. With ``relative`` the network
+    sees the differences of neighbours along each axis in place of the fields, for fields whose constant part means
+    nothing: where all matter moves alike, nothing happens.
 
     :meth:`forward` answers for the object (the last maps averaged over all voxels, then the head), :meth:`read` for
     each voxel (the head on its own features). The parts stand in a flat ``nn.ModuleDict``: ``down0``, ``down1``, ...,
@@ -74,6 +79,8 @@ class UNet(nn.Module):
         depth: int = 4,
         boundary: Boundary = "zero",
         residual: bool = True,
+        norm: Norm = "group",
+        relative: bool = False,
         activation: Activation = "gelu",
         dropout: float = 0.0,
     ):
@@ -85,15 +92,18 @@ class UNet(nn.Module):
         self.depth, self.space = depth, _space(self.fields)
         _halves(self.fields[0].shape[1:], depth)
         space, levels = self.space, [width * 2**level for level in range(depth)]
-        channels = sum(c.shape[0] for c in self.fields) + sum(c.size for c in self.scalars)
+        self.relative = relative
+        if relative and boundary != "periodic":
+            raise GsnnError("relative = true needs boundary = 'periodic': at an edge there is no neighbour")
+        channels = sum(c.shape[0] for c in self.fields) * (space if relative else 1) + sum(c.size for c in self.scalars)
         self.blocks = nn.ModuleDict()
         for level, after in enumerate(levels):
             name = "middle" if level == depth - 1 else f"down{level}"
-            self.blocks[name] = Block(space, channels, after, boundary, activation, residual)
+            self.blocks[name] = Block(space, channels, after, boundary, activation, residual, norm)
             channels = after
         for level, after in reversed(list(enumerate(levels[:-1]))):
             self.blocks[f"lift{level}"] = _UP[space](channels, after, 2, 2)
-            self.blocks[f"up{level}"] = Block(space, 2 * after, after, boundary, activation, residual)
+            self.blocks[f"up{level}"] = Block(space, 2 * after, after, boundary, activation, residual, norm)
             channels = after
         self.halve = _HALVE[space](2)
         self.mean = _MEAN[space](1)
@@ -111,6 +121,8 @@ class UNet(nn.Module):
         fields = [columns[c.name] for c in self.fields]
         size = fields[0].shape[2:]
         _halves(tuple(size), self.depth)
+        if self.relative:
+            fields = [field.roll(-1, 2 + axis) - field for field in fields for axis in range(self.space)]
         for c in self.scalars:
             values = columns[c.name].reshape(-1, c.size, *[1] * self.space)
             fields.append(values.to(fields[0].dtype).expand(-1, -1, *size))

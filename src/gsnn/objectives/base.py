@@ -29,6 +29,7 @@ class Objective(nn.Module):
     """
 
     target_kind: ClassVar[str] = "scalar"  # "label" where the target is a class, "any" where the data say what it is
+    dense = False  # True where the answer is a value for every voxel: ``predict`` takes the network's ``voxels``
     couples_objects = False  # True where the loss of one object depends on the others (contrastive learning)
 
     def __init__(self, inputs: Schema, targets: Schema, make: MakeNetwork, outputs: int):

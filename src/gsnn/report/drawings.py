@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from . import curves, posteriors, sky
+from . import curves, posteriors, sky, spectra
 from . import figures as draw
 from . import maps as sheets
 from .objects import Judged
@@ -73,6 +73,9 @@ def _answer(parts: Parts, judged: Judged, add: Add) -> None:
             caption = "Marks are values, bars 95% intervals."
             add(f"compare-{slug(name)}", title(name), caption, draw.comparison, entries, name, unit)
     _early(parts, add)
+    if given := parts.answer.get("spectra"):
+        caption = f"Of the {given['of']}, mean of {given['objects']} held-out objects; shades are their scatter."
+        add("spectra", "Power and correlation with the truth", caption, spectra.field_spectra, given)
 
 
 def _early(parts: Parts, add: Add) -> None:

@@ -19,6 +19,7 @@ from ..data.survey import Survey, View
 from ..errors import ConfigError, GsnnError, suggest
 from ..evaluation.distributions import Distribution
 from ..evaluation.draws import together
+from ..evaluation.fields import Fields, told
 from ..evaluation.judge import judge
 from ..evaluation.posteriors import checks
 from ..origin import placed
@@ -286,6 +287,13 @@ def said(seen: Mapping[str, np.ndarray], names: Sequence[str]) -> dict[str, Any]
             for name, one in out[who].items()
         }
     return out
+
+
+def field_spectra(one: Ground, view: View, answers: Mapping[str, Mapping[str, Distribution]]) -> dict[str, Any]:
+    """The spectra of fields that were told, and of the truth; nothing where the target is no field."""
+    name = one.target
+    fields = {who: found[name] for who, found in answers.items() if isinstance(found[name], Fields)}
+    return {"spectra": told(fields, truth_of(view, name))} if fields else {}
 
 
 def spread(results: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:

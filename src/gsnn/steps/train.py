@@ -20,7 +20,7 @@ from ..data.survey import View
 from ..errors import GsnnError
 from ..model import Model, load_weights
 from ..objectives.base import Objective
-from ..predict import predict_view
+from ..predict import batch_for, predict_view
 from ..progress import Progress
 from ..rng import Rng
 from ..study import Study
@@ -104,7 +104,14 @@ def streams(
     common = {"scratch": scratch, "rank": parallel.data_rank, "ranks": parallel.data_ranks}
     return (
         Stream(train, one.names, batch=batch, seed=seed, scratch_bytes=share, progress=at, **common),
-        Stream(valid, one.names, batch=max(batch, 256), shuffle=False, scratch_bytes=limit - share, **common),
+        Stream(
+            valid,
+            one.names,
+            batch=max(batch, batch_for(one.inputs)),
+            shuffle=False,
+            scratch_bytes=limit - share,
+            **common,
+        ),
     )
 
 
@@ -228,7 +235,10 @@ def _finish(study: Study, one: Ground, model: Model, runtime: Runtime, folder: P
 
 
 def _features(model: Model, view: View, runtime: Runtime) -> torch.Tensor:
-    with Stream(view, list(model.inputs), batch=256, shuffle=False) as stream, torch.inference_mode():
+    with (
+        Stream(view, list(model.inputs), batch=batch_for(model.inputs), shuffle=False) as stream,
+        torch.inference_mode(),
+    ):
         model.eval()
         out = []
         for batch in stream.batches():
