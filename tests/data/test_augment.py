@@ -12,7 +12,8 @@ from gsnn.errors import ConfigError, GsnnError
 from gsnn.rng import Rng
 
 LIGHT_CURVES = {"dim", "redshift", "drop-observations", "drop-bands", "truncate"}  # in test_augment_light_curves.py
-EVERY = [{"name": name} for name in PARTS["augment"] if name not in LIGHT_CURVES] + [
+ELSEWHERE = LIGHT_CURVES | {"cube"}  # of boxes: tests/objectives/test_translate.py
+EVERY = [{"name": name} for name in PARTS["augment"] if name not in ELSEWHERE] + [
     {"name": "rotate", "continuous": True},
     {"name": "shift", "edge": "zero"},
     {"name": "shift", "fraction": 0.5, "edge": "nearest"},
@@ -229,7 +230,7 @@ def test_the_same_augmentation_twice_draws_twice():
 def test_a_table_passes_untouched():
     batch, inputs = sky()
     inputs = inputs.select(["mag"])
-    changes = [build(name, "augment") for name in PARTS["augment"] if name not in LIGHT_CURVES]
+    changes = [build(name, "augment") for name in PARTS["augment"] if name not in ELSEWHERE]
     torch.testing.assert_close(augment(batch, changes, Rng(0), inputs), batch, rtol=0, atol=0)
 
 

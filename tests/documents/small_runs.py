@@ -23,6 +23,9 @@ def small(study):
         source.update({"fields": {"maps": 600, "side": 16}, "expansion": {"universes": 600}}[source["name"]])
         table["data"]["split"] = {"fractions": [0.7, 0.15, 0.15]}
         table["train"] = {**table.get("train", {}), "batch": 32}
+    if isinstance(source, dict) and source["name"] == "nbody":
+        source.update(boxes=16, side=8, box=32.0, steps=2)
+        table["data"]["split"] = {"fractions": [0.5, 0.2, 0.3]}
     if isinstance(source, dict) and source["name"] == "groups":
         source.update(groups=OBJECTS)
     if isinstance(source, dict) and source["name"] in ("supernovae", "variable-stars"):

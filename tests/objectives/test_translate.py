@@ -145,7 +145,7 @@ def test_the_cube_has_48_elements_and_changes_input_and_target_alike(data):
 @pytest.mark.parametrize(
     ("settings", "match"),
     [
-        ({"residual": "nbody"}, "the residual needs an input field"),
+        ({"residual": "nbody"}, "is no input field of the shape"),
         ({"targets": ("omega_m",)}, "learns one field"),
         ({"targets": ("nbody", "zeldovich")}, "learns one field"),
         ({"net": {"name": "mlp"}}, "unet"),

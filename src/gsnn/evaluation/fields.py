@@ -143,16 +143,12 @@ def told(found: Mapping[str, Fields], truth: Maps) -> dict[str, Any]:
     }
 
 
-def slabs(found: Mapping[str, Fields], truth: Maps, thick: float = 0.1) -> dict[str, Float[ndarray, "object y x"]]:
-    """Pictures: ln of the density of particles (or the field's first channel) averaged over ``thick`` of the first axis.
+def slabs(prediction: Fields, thick: float = 0.1) -> Float[ndarray, "object y x"]:
+    """Pictures: ln of the density of particles, or the field's first channel, averaged over ``thick`` of the depth.
 
-    The truth is named "truth". Images are shown as they are.
+    Images are shown as they are.
     """
-    column = next(iter(found.values())).column
-    pictures = {}
-    for who, value in {"truth": truth, **{name: one.value for name, one in found.items()}}.items():
-        shown = densities(value, column)[:, 0].numpy()
-        if shown.ndim == 4:
-            shown = shown[:, : max(1, round(thick * shown.shape[1]))].mean(1)
-        pictures[who] = (np.log(0.1 + 1 + shown) if column.moves else shown).astype(np.float32)
-    return pictures
+    shown = densities(prediction.value, prediction.column)[:, 0].numpy()
+    if shown.ndim == 4:
+        shown = shown[:, : max(1, round(thick * shown.shape[1]))].mean(1)
+    return (np.log(1.1 + shown) if prediction.column.moves else shown).astype(np.float32)

@@ -57,11 +57,11 @@ class UNet(nn.Module):
 
     Reads fields of the shape (channel, y, x) or (channel, z, y, x), images (band, y, x) and scalars. Fields of one size
     are stacked; a scalar is a channel that is the same everywhere, so that it can change the answer of every voxel.
-    ``boundary = "periodic"`` is for simulated boxes, whose opposite faces are neighbours. ``norm = "none"`` is for fields
-    whose contrast matters: a norm over the field would take it away, and make a voxel depend on all others. The sizes
-    must be divisible by 2^(depth - 1); fields of other sizes than the schema's may follow. With ``relative`` the network
-    sees the differences of neighbours along each axis in place of the fields, for fields whose constant part means
-    nothing: where all matter moves alike, nothing happens.
+    ``boundary = "periodic"`` is for simulated boxes, whose opposite faces are neighbours. ``norm = "none"`` is for
+    fields whose contrast matters: a norm over the field would take it away, and make a voxel depend on all others. The
+    sizes must be divisible by 2^(depth - 1); fields of other sizes than the schema's may follow. With ``relative`` the
+    network sees the differences of neighbours along each axis in place of the fields, for fields whose constant part
+    means nothing: where all matter moves alike, nothing happens.
 
     :meth:`forward` answers for the object (the last maps averaged over all voxels, then the head), :meth:`read` for
     each voxel (the head on its own features). The parts stand in a flat ``nn.ModuleDict``: ``down0``, ``down1``, ...,

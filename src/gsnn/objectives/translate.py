@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from ..data.schema import Schema
-from ..errors import ConfigError
+from ..errors import ConfigError, suggest
 from ..simulate.mesh import lattice, paint
 from .base import Batch, MakeNetwork, Objective, Prediction
 
@@ -53,15 +53,13 @@ class Translate(Objective):
                     f"{column.name!r}, {column.shape[1:]}",
                     place,
                 )
-        if residual:
-            if residual not in inputs or (inputs[residual].shape, inputs[residual].unit, inputs[residual].kind) != (
-                self.target.shape, self.target.unit, "field",
-            ):  # fmt: skip
-                raise ConfigError(
-                    f"the residual needs an input field of the shape and unit of {self.target.name!r}, and {residual!r} "
-                    "is none",
-                    ("objective", "residual"),
-                )
+        alike = [c.name for c in inputs.of_kind("field") if (c.shape, c.unit) == (self.target.shape, self.target.unit)]
+        if residual and residual not in alike:
+            raise ConfigError(
+                f"{residual!r} is no input field of the shape and unit of {self.target.name!r}; "
+                f"{suggest(residual, alike)}",
+                ("objective", "residual"),
+            )
         if density and not self.target.moves:
             raise ConfigError(
                 f"{self.target.name!r} is no displacement of particles, so that it has no density: leave it out",
@@ -95,7 +93,7 @@ class Translate(Objective):
         if self.density:
             self.contrast = self.painted(truth[torch.isfinite(truth).flatten(1).all(1)]).var()
 
-    def painted(self, moved: Voxels) -> Float[Tensor, "object *space"]:
+    def painted(self, moved: Voxels) -> Float[Tensor, "object ..."]:
         """The overdensity of particles that have moved so far from their lattice."""
         side, box = moved.shape[-1], self.target.box
         return paint(lattice(side, box, moved.ndim - 2).to(moved) + moved, side, box)

@@ -82,7 +82,8 @@ class NBody:
                 Column("omega_m", "scalar", dtype="float64", description="density of matter over the critical one"),
                 Column("sigma_8", "scalar", dtype="float64", description="contrast of matter in spheres of 8 Mpc/h"),
             ),
-            simulator="gsnn.simulate.nbody", steps=str(self.steps), start=str(self.start), refine=str(self.refine), coarse=str(self.coarse),
+            simulator="gsnn.simulate.nbody", steps=str(self.steps), start=str(self.start), refine=str(self.refine),
+            coarse=str(self.coarse),
         )  # fmt: skip
 
     def __len__(self) -> int:

@@ -1,0 +1,53 @@
+"""An emulator of fields goes through all five steps: spectra beside perturbation theory, and a figure."""
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from gsnn.check import check_study
+from gsnn.run import Run, run
+from gsnn.study import Study
+
+SMALL = (
+    "data.source.boxes=16", "data.source.side=8", "data.source.box=32.0", "data.source.steps=2", "model.width=4",
+    "model.depth=2", "train.epochs=2", "evaluate.control_epochs=1", "evaluate.resamples=50",
+    "data.split.fractions=[0.5, 0.2, 0.3]",
+)  # fmt: skip
+STUDY = Study.load("nbody-emulator", SMALL)
+
+
+@pytest.fixture(scope="module")
+def emulator(tmp_path_factory):
+    return run(STUDY, out=tmp_path_factory.mktemp("nbody") / "run")
+
+
+def test_the_answer_holds_spectra_of_the_network_and_of_perturbation_theory(emulator):
+    told = emulator.answer["spectra"]
+    assert set(told["each"]) == {"network", "zeldovich", "2lpt", "coarse-mesh"}
+    assert len(told["k"]) == 4
+    for one in told["each"].values():
+        assert len(one["power"]) == len(one["transfer"]["mean"]) == len(one["correlation"]["std"]) == 4
+    metrics = emulator.answer["metrics"]
+    assert next(iter(metrics)) == emulator.answer["headline_metric"] == "correlation"
+    assert set(emulator.answer["baselines"]["2lpt"]) == {"correlation", "power_error", "voxel_rmse"}
+    assert emulator.answer["controls"]["permuted"]["metric"] == "correlation"
+
+
+def test_the_page_shows_the_spectra(emulator):
+    page = emulator.report.read_text()
+    assert "Power and correlation with the truth" in page
+    assert "could not be drawn" not in page
+
+
+def test_predictions_are_fields_that_a_saved_model_gives_again(emulator):
+    table = pq.read_table(emulator.path / "predictions.parquet")
+    found = np.stack(table["prediction"].to_pylist())
+    assert found.shape == (emulator.answer["n"], 3 * 8**3)
+    from gsnn.predict import predict_view
+
+    again, _ = predict_view(Run(emulator.path).model, emulator.ground.test, emulator.runtime)
+    np.testing.assert_allclose(again["nbody"].value.reshape(found.shape), found, atol=1e-3)
+
+
+def test_the_check_takes_one_batch_through_it():
+    assert any("prediction Fields" in line for line in check_study(STUDY))
