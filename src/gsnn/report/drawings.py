@@ -158,10 +158,10 @@ def _corners(parts: Parts, add: Add) -> None:
 def _maps(parts: Parts, add: Add) -> None:
     """What the network and the baselines say of what was observed and of a few test objects, beside the truth."""
     given = parts.maps
-    unit = str(parts.target.get("unit") or "")
+    name, unit = str(parts.target["name"] or ""), str(parts.target.get("unit") or "")
     for i, identity in enumerate(given.get("id", ())):
         panels = {"truth": given["truth"][i]} if np.isfinite(given["truth"][i]).any() else {}
-        panels |= {plain(name.removeprefix("map.")): v[i] for name, v in given.items() if name.startswith("map.")}
+        panels |= {plain(key.removeprefix("map.")): v[i] for key, v in given.items() if key.startswith("map.")}
         if "low.network" in given:
             panels["half of the 68% interval"] = (given["high.network"][i] - given["low.network"][i]) / 2
         real = str(identity) == "observed"
@@ -169,7 +169,8 @@ def _maps(parts: Parts, add: Add) -> None:
         caption = "All on one scale; empty where there are no data."
         if real and parts.answer.get("observed_unlike_training"):
             caption += " The observation is unlike all simulations: do not believe the network's map."
-        call = partial(sheets.maps, label=plain(parts.target["name"] or ""), unit=unit, columns=3)
+        label = {"label": str(given["label"])} if "label" in given else {"label": plain(name), "unit": unit}
+        call = partial(sheets.maps, columns=3, **label)
         add(f"map-{i}", heading, caption, call, panels)
 
 

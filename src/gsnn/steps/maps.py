@@ -9,6 +9,7 @@ import numpy as np
 
 from ..data.survey import View
 from ..evaluation.distributions import Distribution
+from ..evaluation.fields import Fields, slabs
 from ..evaluation.maps import Maps
 from .data import Ground
 
@@ -25,9 +26,11 @@ def maps_file(
     """maps.npz: what each method says of what was observed and of a few test objects; nothing where it is no map.
 
     Arrays [object, y, x] of the first channel: ``truth`` (NaN where unknown or not told), and for each method
-    ``map.<method>``, ``low.<method>``, ``high.<method>``.
+    ``map.<method>``, ``low.<method>``, ``high.<method>``. Of fields there are slabs, and ``label`` says of what.
     """
     name = one.target
+    if isinstance(answers["network"][name], Fields):
+        _slabs_file(path, view, {who: found[name] for who, found in answers.items()})
     if not isinstance(answers["network"][name], Maps):
         return
     some = np.linspace(0, len(view) - 1, min(SHOWN, len(view))).astype(int)
@@ -47,3 +50,15 @@ def maps_file(
         ids, truth = np.r_[["observed"], ids], np.concatenate([np.full((1, *truth.shape[1:]), np.nan), truth])
     inside = np.isfinite(arrays["map.network"])
     np.savez_compressed(path, id=ids, truth=np.where(inside, truth, np.nan).astype(np.float32), **arrays)
+
+
+def _slabs_file(path: Path, view: View, answers: Mapping[str, Distribution]) -> None:
+    fields = {who: found for who, found in answers.items() if isinstance(found, Fields)}
+    column = fields["network"].column
+    place = np.linspace(0, len(view) - 1, min(SHOWN, len(view))).astype(int)
+    some = view.take(place)
+    truth = Fields(some.columns([column.name])[column.name], column)
+    ids = np.asarray(some.columns(["id"])["id"]).astype(str)
+    arrays = {f"map.{who}": slabs(found.take(place)) for who, found in fields.items()}
+    label = "ln(0.1 + density / mean)" if column.moves else column.name
+    np.savez_compressed(path, id=ids, label=np.array(label), truth=slabs(truth), **arrays)
