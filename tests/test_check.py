@@ -137,7 +137,9 @@ def test_a_built_in_study_that_needs_no_data_works_from_the_start(name):
     if source["name"] == "lensing":
         small = ["data.source.maps=60", "data.split.fractions=[0.4, 0.3, 0.3]"]
         small += [f"data.source.{key}={value}" for key, value in (("side", 48), ("pixel", 2.0), ("margin", 0))]
-    baselines = "['kaiser-squires']" if source["name"] == "lensing" else "['prior']"
+    if source["name"] == "nbody":
+        small = [f"data.source.{key}={value}" for key, value in (("boxes", 24), ("side", 8), ("steps", 2))]
+    baselines = {"lensing": "['kaiser-squires']", "nbody": "['2lpt']"}.get(source["name"], "['prior']")
     torch.manual_seed(0)
     assert check_study(Study.load(name, tuple(small)).set("train.batch=16", f"evaluate.baselines={baselines}"))
 

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from gsnn.check import check_study
+from gsnn.predict import predict_view
 from gsnn.run import Run, run
 from gsnn.study import Study
 
@@ -43,11 +43,5 @@ def test_predictions_are_fields_that_a_saved_model_gives_again(emulator):
     table = pq.read_table(emulator.path / "predictions.parquet")
     found = np.stack(table["prediction"].to_pylist())
     assert found.shape == (emulator.answer["n"], 3 * 8**3)
-    from gsnn.predict import predict_view
-
     again, _ = predict_view(Run(emulator.path).model, emulator.ground.test, emulator.runtime)
     np.testing.assert_allclose(again["nbody"].value.reshape(found.shape), found, atol=1e-3)
-
-
-def test_the_check_takes_one_batch_through_it():
-    assert any("prediction Fields" in line for line in check_study(STUDY))
