@@ -16,6 +16,7 @@ CONTRACTS = (
     ("gsnn.data.source", "Source"),
     ("gsnn.data.survey", "View"),
     ("gsnn.data.light_curves", "LightCurves"),
+    ("gsnn.data.points", "Points"),
     ("gsnn.data.readers.avro", "decode"),
     ("gsnn.data.readers.curves", "Wanted"),
     ("gsnn.data.stream", "Stream"),

@@ -131,7 +131,7 @@ def test_some_rows_of_a_source():
 @pytest.mark.parametrize("name", [name for name, path in built_in().items() if "obtain" not in path.read_text()])
 def test_a_built_in_study_that_needs_no_data_works_from_the_start(name):
     source = Study.load(name).data.source
-    counts = {"fields": "maps", "lensing": "maps", "groups": "groups"}
+    counts = {"fields": "maps", "lensing": "maps", "groups": "groups", "galaxy-boxes": "boxes"}
     count = "of.stars" if "of" in source else counts.get(source["name"], "objects")
     small = [f"data.source.{count}={200 if count == 'maps' else 48}"]
     if source["name"] == "lensing":

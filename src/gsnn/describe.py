@@ -85,6 +85,11 @@ def _about(values: np.ndarray, classes: tuple[str, ...], kind: str) -> str:
 def _thumbnails(view: View) -> dict[str, np.ndarray] | None:
     from .report.images import thumbnail
 
+    if clouds := view.schema.of_kind("graph"):
+        from .report.clouds import pictures
+
+        columns = view.columns(["id", clouds[0].name])
+        return {str(i): one for i, one in zip(columns["id"], pictures(columns[clouds[0].name], clouds[0]))}
     image = next((c for c in view.schema.columns if c.kind == "image" and len(c.shape) == 3), None)
     if image is None:
         return None

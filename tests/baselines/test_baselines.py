@@ -30,7 +30,9 @@ ELSEWHERE = (
     "virial-mass",
     "kaiser-squires",
     "wiener",
-)  # on data of their own: test_matched_filter.py, test_transits.py, test_fields.py, ...
+    "two-point",
+    "two-point-boosting",
+)  # on data of their own: test_matched_filter.py, test_transits.py, test_fields.py, test_points.py, ...
 GENERAL = [name for name in PARTS["baseline"] if name not in ELSEWHERE]
 SMALL = {
     name: {"trees": 12} if "forest" in name else {"iterations": 12} if "boosting" in name else {}

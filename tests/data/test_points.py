@@ -131,6 +131,18 @@ def test_clouds_that_cannot_be_used_say_why(place, value, reason):
     assert Points.of([(np.empty((0, 3)), None)]).faults() == ["the cloud has no point"]
 
 
+def test_a_survey_sets_them_aside(tmp_path):
+    class Broken(Clouds):
+        def made(self, indices):
+            points, bare = super().made(indices)
+            points.position[points.object == list(indices).index(3) if 3 in indices else -1, 0] = 11.0
+            return points, bare
+
+    survey = Survey.create(tmp_path / "sky", Broken())
+    assert len(survey) == 49
+    assert survey.quarantined() == [{"id": "c3", "reason": "a point lies outside the box of 10"}]
+
+
 @pytest.mark.parametrize("change", [{"shape": ()}, {"shape": (4,)}, {"shape": (3,), "box": 0.0}])
 def test_a_graph_that_cannot_be_is_refused(change):
     with pytest.raises(GsnnError, match="a graph has the shape"):

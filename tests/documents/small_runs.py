@@ -28,6 +28,8 @@ def small(study):
         table["data"]["split"] = {"fractions": [0.5, 0.2, 0.3]}
     if isinstance(source, dict) and source["name"] == "groups":
         source.update(groups=OBJECTS)
+    if isinstance(source, dict) and source["name"] == "galaxy-boxes":
+        source.update(boxes=200, side=16, points=(40.0, 80.0))
     if isinstance(source, dict) and source["name"] in ("supernovae", "variable-stars"):
         source.update(objects=OBJECTS)
     if isinstance(source, dict) and source["name"] == "transit-candidates" and source["of"]["name"] == "transits":

@@ -9,12 +9,13 @@ from small_networks import columns, schema
 from gsnn.config import build
 from gsnn.data.schema import Column, Schema
 from gsnn.errors import ConfigError, GsnnError
-from gsnn.models.graph import edges, geometry
+from gsnn.models.graph import edges, geometry, pair_counts, squares
 
 NETWORKS = [
     {"name": "graph"},
     {"name": "graph", "aggregate": ["attention"], "pool": ["mean", "count"]},
     {"name": "graph", "radius": 1.1, "neighbours": 40, "length": 0.3},
+    {"name": "graph", "shells": 5, "reach": 1.9, "depth": 1},
     {"name": "egnn", "depth": 3},
     {"name": "egnn", "radius": 1.4},
 ]
@@ -23,6 +24,16 @@ OPEN, BOX = (
     for box in (None, 4.0)
 )
 PLANE = schema("plane")
+
+
+def cloud(position):
+    return {"points.position": position, "points.valid": torch.ones(position.shape[:2], dtype=torch.bool)}
+
+
+def of(given, count, box=None, radius=None):
+    """The edges of a cloud."""
+    position = given["points.position"]
+    return edges(position, squares(position, given["points.valid"], box), count, box, radius)
 
 
 def turn(axes, seed):
@@ -101,7 +112,7 @@ def test_the_displacements_of_egnn_turn_with_the_cloud():
     net, given, turned = grown({"name": "egnn"}, OPEN), columns(OPEN, n=2, steps=12), turn(3, 1)
 
     def moves(given):
-        found = edges(given["points.position"], given["points.valid"], 5)
+        found = of(given, 5)
         return net.moves(torch.ones(2, 12, 16), found)[1]
 
     found = moves(given)
@@ -115,7 +126,7 @@ def test_edges_are_those_of_a_tree_with_periodic_faces():
     from scipy.spatial import cKDTree
 
     given = columns(BOX, n=3, steps=50)
-    found = edges(given["points.position"], given["points.valid"], 5, 4.0)
+    found = of(given, 5, 4.0)
     for i in range(3):
         inside = given["points.valid"][i]
         position = given["points.position"][i][inside].double().numpy() % 4.0
@@ -126,9 +137,25 @@ def test_edges_are_those_of_a_tree_with_periodic_faces():
         assert (found.weight[i][~inside] == 0).all()
 
 
+@pytest.mark.parametrize("box", [None, 4.0])
+def test_pairs_are_those_of_the_two_point_function(box):
+    import numpy as np
+
+    from gsnn.baselines.two_point import pair_counts as counted
+
+    given, shells = columns(BOX, n=3, steps=50), torch.tensor([0.2, 0.5, 1.0, 1.9])
+    square = squares(given["points.position"], given["points.valid"], box)
+    found = pair_counts(square, given["points.valid"], shells)
+    for i in range(3):
+        inside = given["points.position"][i][given["points.valid"][i]].double().numpy()
+        volume = np.diff(shells.double().numpy() ** 3) / 1.9**3
+        expected = (counted(inside, shells.double().numpy(), box) + 0.5) / (len(inside) ** 2 / 2 * volume)
+        np.testing.assert_allclose(found[i].exp(), expected, rtol=1e-5)
+
+
 def test_an_edge_fades_towards_the_linking_length():
     position = torch.tensor([[[0.0, 0.0], [1.0, 0.0], [5.0, 0.0]]])
-    found = edges(position, torch.ones(1, 3, dtype=torch.bool), 2, radius=2.0)
+    found = of(cloud(position), 2, radius=2.0)
     weight = dict(zip(found.to[0, 0].tolist(), found.weight[0, 0].tolist()))
     assert weight[1] == pytest.approx((1 + math.cos(math.pi / 2)) / 2, abs=1e-6)
     assert weight[2] == pytest.approx(0, abs=1e-6)
@@ -137,7 +164,7 @@ def test_an_edge_fades_towards_the_linking_length():
 def test_angles_of_a_right_triangle():
     """The neighbours of the corner of (0,0), (1,0), (0,1) have their centre at 45 degrees from either edge."""
     position = torch.tensor([[[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]])
-    edge, node = geometry(edges(position, torch.ones(1, 3, dtype=torch.bool), 2), 1e-3)
+    edge, node = geometry(of(cloud(position), 2), 1e-3)
     torch.testing.assert_close(edge[0, 0, :, 1], torch.full((2,), 0.5**0.5), rtol=1e-3, atol=0)
     assert node[0, 0, 0].item() == pytest.approx(math.log1p(0.5**0.5 / 1e-3), rel=1e-5)
 
@@ -147,6 +174,10 @@ class TestRefusals:
     def test_a_linking_length_across_the_box(self, name):
         with pytest.raises(GsnnError, match="half across the periodic box of 4"):
             build({"name": name, "radius": 2.1}, "model", BOX, 1)
+
+    def test_shells_without_a_reach(self, name):
+        with pytest.raises(GsnnError, match="need a reach"):
+            build({"name": name, "shells": 4}, "model", BOX, 1)
 
     def test_no_or_two_clouds(self, name):
         for wrong in ([Column("z", "scalar")], [*OPEN.columns, Column("more", "graph", shape=(3,))]):

@@ -19,6 +19,7 @@ VARIANTS = [{"name": name} for name in PARTS["model"]] + [
     {"name": "rnn", "cell": "lstm", "bidirectional": True, "pool": "attention", "layers": 1},
     {"name": "rnn", "cell": "rnn", "pool": "last", "clock": False},
     {"name": "graph", "radius": 1.5, "aggregate": ["attention"], "pool": ["mean", "count"], "depth": 1},
+    {"name": "egnn", "shells": 3, "reach": 2.0},
 ]
 
 

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from ..errors import GsnnError
 from . import codec
+from .points import Points
 from .schema import UNEQUAL, Column, Schema
 from .seals import seal_files
 from .source import QUARANTINE, Source
@@ -68,6 +69,19 @@ def row_bytes(column: Column) -> int:
     return 0 if column.kind in ("label", "text", "id") else np.dtype(column.dtype).itemsize * column.size
 
 
+def without_faults(batch: pa.RecordBatch, schema: Schema) -> pa.RecordBatch:
+    """The batch of a source, with clouds of points that no network can use marked for quarantine."""
+    for column in schema.of_kind("graph"):
+        points = Points.from_arrow(batch.column(column.name), column.size, len(column.bands))
+        told = pa.array(points.faults(column.box), pa.string())
+        if QUARANTINE in batch.schema.names:
+            told = pc.coalesce(batch.column(QUARANTINE), told)
+            batch = batch.drop_columns([QUARANTINE])
+        if told.null_count < len(told):
+            batch = batch.append_column(QUARANTINE, told)
+    return batch
+
+
 @dataclass(frozen=True)
 class Stored:
     """How rows lie on the disk: the columns with their codecs, those that GSNN adds, and the rows of a block."""
@@ -94,7 +108,7 @@ class Stored:
         self, source: Source, start: int, stop: int, seed: int, first: int
     ) -> tuple[pa.RecordBatch, pa.RecordBatch | None]:
         """Rows start..stop-1 of a source as they are stored, numbered from ``first``; and those set aside, if any."""
-        batch, bad = source.rows(np.arange(start, stop), seed), None
+        batch, bad = without_faults(source.rows(np.arange(start, stop), seed), self.schema), None
         if QUARANTINE in batch.schema.names:
             good = pc.is_null(batch.column(QUARANTINE))
             bad = batch.filter(pc.invert(good)).select(["id", QUARANTINE]).rename_columns(["id", "reason"])

@@ -44,36 +44,63 @@ def gathered(nodes: Float[Tensor, "object node value"], to: Int64[Tensor, "objec
     return nodes.gather(1, flat).unflatten(1, to.shape[1:])
 
 
+def nearest_image(gap: Float[Tensor, "*any"], box: float | None) -> Float[Tensor, "*any"]:
+    """The shortest of what separates two points along an axis of a periodic box."""
+    return gap if box is None else gap - box * torch.round(gap / box)
+
+
+def squares(
+    position: Float[Tensor, "object node axis"], valid: Bool[Tensor, "object node"], box: float | None
+) -> Float[Tensor, "object node node"]:
+    """Squares of the distances of all pairs; infinite of a node to itself, and where one is none."""
+    square = position.new_zeros(position.shape[0], position.shape[1], position.shape[1])
+    for axis in position.unbind(2):
+        gap = axis[:, None, :] - axis[:, :, None]
+        if box is not None:
+            gap.sub_((gap / box).round_().mul_(box))
+        square.addcmul_(gap, gap)
+    itself = torch.eye(position.shape[1], dtype=torch.bool, device=position.device)
+    return square.masked_fill_(itself | ~valid[:, None, :] | ~valid[:, :, None], torch.inf)
+
+
 def edges(
     position: Float[Tensor, "object node axis"],
-    valid: Bool[Tensor, "object node"],
+    square: Float[Tensor, "object node node"],
     count: int,
     box: float | None = None,
     radius: float | None = None,
 ) -> Edges:
-    """The ``count`` nearest neighbours of each node, itself not among them, within ``radius``.
+    """The ``count`` nearest neighbours of each node by the ``squares`` of distances, within ``radius``.
 
     In a periodic ``box`` of this side the nearest image counts. Towards the radius an edge fades as
     (1 + cos(pi d / radius)) / 2, so that no answer jumps when a point crosses it.
     """
 
-    def nearest(gap: Tensor) -> Tensor:
-        return gap if box is None else gap - box * torch.round(gap / box)
-
     with torch.no_grad():
-        square = position.new_zeros(position.shape[0], position.shape[1], position.shape[1])
-        for axis in position.unbind(2):
-            square = square + nearest(axis[:, None, :] - axis[:, :, None]) ** 2
-        itself = torch.eye(position.shape[1], dtype=torch.bool, device=position.device)
-        square = square.masked_fill(itself | ~valid[:, None, :] | ~valid[:, :, None], torch.inf)
         found = square.topk(min(count, position.shape[1]), largest=False)
-    vector = nearest(gathered(position, found.indices) - position[:, :, None])
+    vector = nearest_image(gathered(position, found.indices) - position[:, :, None], box)
     there = torch.isfinite(found.values)
     vector = vector.where(there[..., None], 0.0)
     weight = there.to(position.dtype)
     if radius is not None:
         weight = weight * (1 + torch.cos(math.pi * (length_of(vector) / radius).clamp(max=1))) / 2
     return Edges(found.indices, vector, weight)
+
+
+def pair_counts(
+    square: Float[Tensor, "object node node"], valid: Bool[Tensor, "object node"], shells: Float[Tensor, " edge"]
+) -> Float[Tensor, "object shell"]:
+    """ln of the pairs between neighbouring edges per volume, over those of N points in a sphere of the last edge.
+
+    Half a pair is added to each. It is ln(1 + xi) up to a constant: what points that are far from each other know
+    together, and messages between neighbours do not tell.
+    """
+    with torch.no_grad():
+        place = torch.bucketize(square.flatten(1), shells**2)
+        none = square.new_zeros(square.shape[0], len(shells) + 1)
+        found = none.scatter_add(1, place, square.new_ones(1, 1).expand_as(place))[:, 1:-1] / 2
+        number = valid.sum(1, keepdim=True).clamp(min=1)
+        return torch.log((found + 0.5) / (number**2 / 2 * (shells**3).diff() / shells[-1] ** 3))
 
 
 def cosine(a: Float[Tensor, "*any axis"], b: Float[Tensor, "*any axis"], soft: float) -> Float[Tensor, "*any"]:
@@ -159,7 +186,8 @@ class Clouds(nn.Module):
     A subclass sets up ``self.blocks``, and says what the nodes know in the end by ``nodes``. ``length``, in the unit of
     the positions, is the distance below which distances are told apart linearly, and above which by their logarithm.
     Pooled are the mean, the largest and the scatter of each number over the nodes; "count" adds ln(1 + nodes), which
-    nothing else tells.
+    nothing else tells, and ``shells`` the pairs in so many shells (of equal width in the logarithm) of separations from
+    ``length`` / 5 to ``reach``.
     """
 
     def __init__(
@@ -173,6 +201,8 @@ class Clouds(nn.Module):
         radius: float | None,
         length: float,
         pool: tuple[Pool, ...],
+        shells: int,
+        reach: float | None,
         activation: Activation,
         dropout: float,
         extra: int = 0,
@@ -193,9 +223,13 @@ class Clouds(nn.Module):
                 f"radius = {radius:g} reaches more than half across the periodic box of {self.column.box:g}, where a "
                 "neighbour would have two images; give a smaller one"
             )
+        if shells and (reach is None or reach <= length / 5):
+            raise GsnnError(f"{shells} shells of pairs need a reach beyond length / 5 = {length / 5:g}; give one")
         self.neighbours, self.radius, self.length, self.pool = neighbours, radius, length, pool
+        self.shells = [length / 5 * (5 * reach / length) ** (i / shells) for i in range(shells + 1)] if shells else []
         self.first = nn.Linear(len(self.column.bands) + 2, width)
         values = sum((1 if how == "count" else width + extra) for how in pool) + sum(c.size for c in self.scalars)
+        values += shells
         self.join = nn.Sequential(*two_layers(values, width, activation), nn.Dropout(dropout))
         self.head = nn.Linear(width, outputs)
 
@@ -205,11 +239,16 @@ class Clouds(nn.Module):
     def features(self, **columns: Tensor) -> Float[Tensor, "object width"]:
         """What the head sees of an object."""
         name, valid = self.column.name, columns[f"{self.column.name}.valid"]
-        found = edges(columns[f"{name}.position"].float(), valid, self.neighbours, self.column.box, self.radius)
+        position, box = columns[f"{name}.position"].float(), self.column.box
+        with torch.no_grad():
+            square = squares(position, valid, box)
+        found = edges(position, square, self.neighbours, box, self.radius)
         edge, node = geometry(found, self.length)
         given = [columns[f"{name}.feature"].float()] if self.column.bands else []
         state = self.nodes(self.first(torch.cat([*given, node], 2)), edge, found).float()
         pooled = [self._pooled(how, state, valid) for how in self.pool]
+        if self.shells:
+            pooled.append(pair_counts(square, valid, torch.tensor(self.shells, device=square.device)))
         if self.scalars:
             pooled.append(flatten(columns, self.scalars))
         return self.join(torch.cat(pooled, 1))
@@ -249,10 +288,12 @@ class GraphNet(Clouds):
         length: Annotated[float, Field(gt=0)] = 1.0,
         aggregate: Annotated[tuple[Aggregate, ...], Field(min_length=1)] = ("mean", "max"),
         pool: Annotated[tuple[Pool, ...], Field(min_length=1)] = ("mean", "max", "std"),
+        shells: Annotated[int, Field(ge=0, le=64)] = 0,
+        reach: Annotated[float | None, Field(gt=0)] = None,
         activation: Activation = "gelu",
         dropout: float = 0.0,
     ):
-        given = (width, depth, neighbours, radius, length, pool, activation, dropout)
+        given = (width, depth, neighbours, radius, length, pool, shells, reach, activation, dropout)
         super().__init__(inputs, "graph", outputs, *given)
         rounds = {f"round{i}": Message(width, 4, aggregate, activation) for i in range(depth)}
         self.blocks = nn.ModuleDict(rounds)
@@ -281,10 +322,12 @@ class EGNN(Clouds):
         radius: Annotated[float | None, Field(gt=0)] = None,
         length: Annotated[float, Field(gt=0)] = 1.0,
         pool: Annotated[tuple[Pool, ...], Field(min_length=1)] = ("mean", "max", "std"),
+        shells: Annotated[int, Field(ge=0, le=64)] = 0,
+        reach: Annotated[float | None, Field(gt=0)] = None,
         activation: Activation = "gelu",
         dropout: float = 0.0,
     ):
-        given = (width, depth, neighbours, radius, length, pool, activation, dropout)
+        given = (width, depth, neighbours, radius, length, pool, shells, reach, activation, dropout)
         super().__init__(inputs, "egnn", outputs, *given, extra=1)
         self.blocks = nn.ModuleDict({f"round{i}": Message(width, 1, ("mean",), activation) for i in range(depth)})
         self.push = nn.ModuleDict({f"round{i}": nn.Linear(width, 1, bias=False) for i in range(depth)})

@@ -24,7 +24,11 @@ from .train import Trained
 
 
 def thumbnails(one: Ground, view: View) -> np.ndarray | None:
-    """Pictures [object, y, x, 3] of the first image input, if there is one."""
+    """Pictures [object, y, x, 3] of the first image or graph among the inputs, if there is one."""
+    if clouds := one.inputs.of_kind("graph"):
+        from ..report.clouds import pictures
+
+        return pictures(view.columns([clouds[0].name])[clouds[0].name], clouds[0])
     image = next((c for c in one.inputs.columns if c.kind == "image"), None)
     if image is None or len(image.shape) != 3:
         return None
