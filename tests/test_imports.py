@@ -13,7 +13,7 @@ FILES = sorted((SOURCE / "gsnn").rglob("*.py"))
 ALLOWED = {
     "models": {"models", "data.schema", "data.shear", "errors", "rng"},
     "data": {"data", "errors", "rng", "config", "simulate.cosmology", "memory"},
-    "simulate": {"simulate", "data", "errors", "rng", "config"},
+    "simulate": {"simulate", "data", "errors", "rng", "config", "emulator"},
     "objectives": {"objectives", "data", "evaluation", "errors", "rng", "config", "simulate.mesh"},
     "training": {"training", "errors", "rng", "config", "memory", "scale.devices"},
     "evaluation": {"evaluation", "data.schema", "errors", "rng", "simulate.mesh"},
@@ -27,7 +27,8 @@ ALLOWED = {
         "simulate.waveforms",
         "simulate.fields",
         "simulate.expansion",
-        "simulate.haloes",  # their templates
+        "simulate.haloes",
+        "simulate.planck",  # their templates
     },
     "explain": {"explain", "data", "errors", "rng", "config"},
     "errors": set(),

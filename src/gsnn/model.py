@@ -12,11 +12,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tomli_w
 import torch
 from torch import Tensor, nn
 
 from .config import build, check
+from .data.batch import tensors
 from .data.schema import Schema
 from .data.survey import View
 from .data.transforms import Transforms
@@ -57,6 +59,11 @@ class Model(nn.Module):
         """Statistics of inputs and targets, from the training part."""
         self.transforms.fit(train)
         self.objective.fit(train)
+        if hasattr(self.objective, "start"):
+            some = train.take(np.linspace(0, len(train) - 1, min(len(train), 20_000)).astype(int))
+            with torch.no_grad():
+                features = self.features(tensors(some.columns(list(self.inputs)), some.rows))
+                self.objective.start(features, some.columns(list(self.targets)))
 
     def transform(self, batch: Batch) -> Batch:
         device = next(iter(batch.values())).device.type

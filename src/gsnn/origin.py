@@ -14,7 +14,7 @@ from .config import names
 from .errors import ConfigError, GsnnError
 from .locate import locate
 
-FILES = ("path", "labels", "observations")  # the keys of a source that name files
+FILES = ("path", "labels", "observations", "emulator")  # the keys of a source that name files
 Written = dict[str, Any]
 
 

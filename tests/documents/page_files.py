@@ -12,7 +12,7 @@ N = 260
 def write_all(folder: Path) -> None:
     chance = np.random.default_rng(0)
     tables, time = (pulsars, boss, sdss, galaxies, mosaic, catalogue_files), (strain, light_curves)
-    for write in (*tables, *time, supernovae, eros, linear, planet_hosts, sunspots, distances):
+    for write in (*tables, *time, supernovae, eros, linear, planet_hosts, sunspots, distances, planck):
         write(folder, chance)
     resnet18(folder)
 
@@ -302,3 +302,10 @@ def distances(folder: Path, chance: np.random.Generator) -> None:
     means = ("0.295 7.94 DV_over_rs", "0.51 13.59 DM_over_rs", "0.51 21.86 DH_over_rs", "2.33 38.99 DM_over_rs")
     (folder / "desi_bao_dr2" / "ALL_mean.txt").write_text("\n".join(means) + "\n")
     np.savetxt(folder / "desi_bao_dr2" / "ALL_cov.txt", np.diag([0.006, 0.03, 0.18, 0.3]))
+
+
+def planck(folder: Path, chance: np.random.Generator) -> None:
+    """Band powers of a sky by a formula."""
+    from planck_files import band_powers
+
+    band_powers(folder / "planck2018")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from functools import wraps
+from pathlib import Path
 
 OBJECTS = 260
 PIXELS = 32
@@ -19,8 +20,13 @@ def small(study):
         source.update(objects=OBJECTS, size=PIXELS)
     if isinstance(source, dict) and source["name"] == "binaries":
         source.update(objects=OBJECTS, parts=(0.6, 0.2, 0.2))
-    if isinstance(source, dict) and source["name"] in ("fields", "expansion"):
-        source.update({"fields": {"maps": 600, "side": 16}, "expansion": {"universes": 600}}[source["name"]])
+    if isinstance(source, dict) and source["name"] == "cmb":
+        _by_formula()
+        source.update(universes=96)
+        table["objective"].update(components=8)
+    few = {"fields": {"maps": 600, "side": 16}, "expansion": {"universes": 600}, "planck": {"universes": 600}}
+    if isinstance(source, dict) and source["name"] in few:
+        source.update(few[source["name"]])
         table["data"]["split"] = {"fractions": [0.7, 0.15, 0.15]}
         table["train"] = {**table.get("train", {}), "batch": 32}
     if isinstance(source, dict) and source["name"] == "nbody":
@@ -47,12 +53,24 @@ def small(study):
     return Study.from_dict(table, name=study.name, trust=study.trust)
 
 
+def _by_formula():
+    """Spectra of the microwave background by a formula: CAMB takes seconds for one."""
+    import gsnn.simulate.cmb
+
+    sys.path.append(str(Path(__file__).parents[1]))
+    import planck_files
+
+    gsnn.simulate.cmb.spectra = planck_files.universe
+
+
 def _few(baseline):
     spec = {"name": baseline} if isinstance(baseline, str) else dict(baseline)
     if "forest" in spec["name"]:
         return {**spec, "trees": 8}
     if "boosting" in spec["name"]:
         return {**spec, "iterations": 8}
+    if spec["name"] == "planck-likelihood":
+        return {**spec, "proposals": 500, "least": 0.0}
     if spec["name"] == "distance-likelihood":
         return {**spec, "grid": 12}
     if spec["name"] == "matched-filter":

@@ -20,6 +20,7 @@ from .maps import Maps
 from .metric import Metric
 from .metrics import METRICS, is_redshift, metrics_for
 from .values import pit
+from .vectors import Vectors
 
 CURVE_RESAMPLES = 300
 __all__ = ["best_baseline", "calibrated", "confusion", "curve", "headline", "judge"]
@@ -99,7 +100,7 @@ def calibrated(
     prediction: Distribution, truth: ndarray, judged_by: tuple[Sequence[Metric], ndarray] | None = None
 ) -> dict[str, Any]:
     """ "reliability" and "classes" of a classification, "pit" and "coverage" of a distribution; {} for a point."""
-    if not len(truth) or not prediction.proper or isinstance(prediction, Maps):
+    if not len(truth) or not prediction.proper or isinstance(prediction, (Maps, Vectors)):
         return {}
     if not isinstance(prediction, Categorical):
         values = pit(prediction, truth)
@@ -188,6 +189,8 @@ def _main(chosen: Sequence[Metric], target: Column, prediction: Distribution) ->
         wanted = ["map_rmse", "map_r", "map_coverage_68"]
     elif isinstance(prediction, Fields):
         wanted = ["correlation", "power_error", "voxel_rmse"]
+    elif isinstance(prediction, Vectors):
+        wanted = ["cosmic_variance_p99", "cosmic_variance_mean", "curve_rms"]
     elif is_redshift(target):
         wanted = ["sigma_nmad", "outlier_rate", "photoz_bias"]
     else:

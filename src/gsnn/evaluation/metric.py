@@ -19,8 +19,10 @@ from .distributions import Categorical, Distribution
 from .draws import Draws
 from .fields import Fields
 from .maps import Maps
+from .vectors import Vectors
 
-Needs = Literal["class", "value", "distribution", "posterior", "map", "map interval", "field"]
+Needs = Literal["class", "value", "distribution", "posterior", "map", "map interval", "field", "vector", "cmb"]
+SPECTRA = ("tt", "te", "ee")  # the bands of a microwave background: errors are told in its cosmic variance
 Weight = Float[ndarray, "resample object"]
 Values = Float[ndarray, " resample"]
 
@@ -59,6 +61,10 @@ class Metric:
             )
         if isinstance(prediction, Fields) or self.needs == "field":
             return isinstance(prediction, Fields) and self.needs == "field"
+        if isinstance(prediction, Vectors) or self.needs in ("vector", "cmb"):
+            return isinstance(prediction, Vectors) and (
+                self.needs == "vector" or (self.needs == "cmb" and prediction.bands == SPECTRA)
+            )
         if self.needs == "posterior":
             return isinstance(prediction, Draws)
         return self.needs == "value" or prediction.proper

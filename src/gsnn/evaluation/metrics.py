@@ -11,6 +11,7 @@ from . import classes as _classes  # noqa: F401  (importing them registers their
 from . import field_metrics as _field_metrics  # noqa: F401
 from . import map_metrics as _map_metrics  # noqa: F401
 from . import values as _values  # noqa: F401
+from . import vector_metrics as _vector_metrics  # noqa: F401
 from .distributions import Categorical, Distribution
 from .metric import FAMILIES, METRICS, Metric, mean_metric, metric
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import combinations_with_replacement, pairwise
 from typing import Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -33,7 +34,9 @@ class MLP(nn.Module):
     Scalars stand side by side in the schema's order; images and spectra are flattened behind them. The first layer
     sees the values themselves: LayerNorm (Ba et al. 2016, arXiv:1607.06450) is put between hidden layers, because over
     the inputs it would take away the mean of an object's magnitudes, that is, its brightness. Residual sums follow
-    He et al. 2016 (arXiv:1512.03385) and, for tables, Gorishniy et al. 2021 (arXiv:2106.11959).
+    He et al. 2016 (arXiv:1512.03385) and, for tables, Gorishniy et al. 2021 (arXiv:2106.11959). With ``powers`` the
+    monomials of the inputs up to that degree stand beside the last hidden layer, so that the head holds a response
+    surface (Box & Wilson 1951, J. R. Stat. Soc. B 13, 1) and the layers what it leaves.
     """
 
     def __init__(
@@ -48,9 +51,11 @@ class MLP(nn.Module):
         norm: Literal["layer", "none"] = "none",
         residual: bool = False,
         dropout: float = 0.0,
+        powers: int = 0,
     ):
         super().__init__()
         at_least(1, width=width, depth=depth, widths=widths, outputs=outputs)
+        at_least(0, powers=powers)
         self.columns = readable(inputs, "mlp", ("scalar", *DENSE))
         sizes = (sum(c.size for c in self.columns), *(widths or (width,) * depth))
         self.hidden = nn.ModuleDict(
@@ -59,14 +64,15 @@ class MLP(nn.Module):
                 for i, (a, b) in enumerate(pairwise(sizes))
             }
         )
-        self.head = nn.Linear(sizes[-1], outputs)
+        self.powers = [list(c) for n in range(1, powers + 1) for c in combinations_with_replacement(range(sizes[0]), n)]
+        self.head = nn.Linear(sizes[-1] + len(self.powers), outputs)
 
     def features(self, **columns: Tensor) -> Float[Tensor, "object feature"]:
-        """The last hidden layer."""
-        x = flatten(columns, self.columns)
+        """The last hidden layer, and the monomials where there are some."""
+        given = x = flatten(columns, self.columns)
         for layer in self.hidden.values():
             x = layer(x)
-        return x
+        return torch.cat([x, *(given[:, some].prod(1, keepdim=True) for some in self.powers)], 1) if self.powers else x
 
     def forward(self, **columns: Tensor) -> Float[Tensor, "object output"]:
         return head(self.head, self.features(**columns))

@@ -16,6 +16,7 @@ from ..data.survey import Survey, View
 from ..evaluation.distributions import Categorical, Distribution
 from ..evaluation.fields import Fields
 from ..evaluation.maps import Maps
+from ..evaluation.vectors import Vectors
 from ..rng import uniform
 from .data import Ground
 
@@ -58,7 +59,8 @@ def verdict(prediction: Distribution, truth: np.ndarray, seed: int) -> dict[str,
     if isinstance(prediction, Categorical):
         name, chance = "balanced_accuracy", 1 / max(len(np.unique(truth[truth >= 0])), 1)  # the classes it averages
     else:
-        name, chance = {Maps: "map_r", Fields: "correlation"}.get(type(prediction), "r2"), 0.0
+        names = {Maps: "map_r", Fields: "correlation", Vectors: "explained"}
+        name, chance = names.get(type(prediction), "r2"), 0.0
     known = truth >= 0 if isinstance(prediction, Categorical) else np.isfinite(truth).reshape(len(truth), -1).all(1)
     known = np.flatnonzero(known)
     prediction, truth = prediction.take(known), truth[known]

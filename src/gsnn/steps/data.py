@@ -13,6 +13,7 @@ import torch
 
 from ..config import build, normalise, options, resolve
 from ..data.batch import tensors
+from ..data.kept import Kept
 from ..data.schema import Schema
 from ..data.split import Split, split
 from ..data.stores import is_survey
@@ -76,12 +77,17 @@ def survey_for(study: Study, folder: Path, data: Any, seed: int, progress: Progr
         return Survey.open(source)
     if folder.exists():
         return Survey.open(folder)
-    return Survey.create(
+    source = source_for(study, data)
+    kept = Kept(source, folder.with_name(f".{folder.name}.rows"), source.keep) if hasattr(source, "keep") else None
+    survey = Survey.create(
         folder,
-        source_for(study, data),
+        kept or source,
         seed=seed,
         progress=lambda done, total: progress.at("objects", done, total),
     )
+    if kept is not None:
+        kept.forget()
+    return survey
 
 
 def source_for(study: Study, data: Any = None) -> Any:

@@ -181,7 +181,7 @@ def check_metrics(study: Study, one: Ground, model: Any) -> None:
     for name, prediction in found.items():
         known = [metric.name for metric in metrics_for(prediction, one.targets[name], asked)]
         headline = study.evaluate.headline
-        if headline and headline not in known:
+        if headline and headline not in known and name == one.target:
             raise ConfigError(f"{headline!r} is not measured; {suggest(headline, known)}", ("evaluate", "headline"))
 
 
@@ -209,7 +209,7 @@ def judged(
             seed=seed,
             resamples=resamples or study.evaluate.resamples,
         )
-        if headline := study.evaluate.headline:
+        if (headline := study.evaluate.headline) in verdict["metrics"]:
             verdict["headline_metric"] = headline
             verdict["metrics"] = {headline: verdict["metrics"][headline], **verdict["metrics"]}
     return verdicts

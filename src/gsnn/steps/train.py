@@ -230,6 +230,9 @@ def _finish(study: Study, one: Ground, model: Model, runtime: Runtime, folder: P
         (prediction,) = predict_view(model, one.valid, runtime)[0].values()
         truth = one.valid.columns([one.target])[one.target]
         model.objective.temperature.fill_(calibration.temperature(prediction, truth))
+    if hasattr(model.objective, "measure"):
+        names = list(model.targets)
+        model.objective.measure(predict_view(model, one.valid, runtime)[0], one.valid.columns(names))
     ids = np.concatenate([c["id"] for v in (one.train, one.valid) for c in v.chunks(["id"], 1 << 17)])
     pq.write_table(pa.table({"id": pa.array(ids.tolist(), pa.string())}), folder / "seen.parquet")
 
