@@ -5,7 +5,7 @@
 
 ``--data`` is the folder of the COSMOS catalogue with ``ktng_kappa360v2.fits`` (a convergence map of kappa-TNG: Osato et
 al. 2021, arXiv:2010.09731) and ``xray.txt`` (groups: Finoguenov et al. 2007). Errors are over the pixels inside the
-mask; the truth keeps its mean, which shear does not know: so Remy et al. 2022 (arXiv:2201.05561) count too, for Kaiser &
+mask; the truth keeps its mean, which shear does not know: so Remy et al. 2022 (arXiv:2201.05561) count too, as Kaiser &
 Squires of 1 arcmin and the Wiener filter come out as there.
 """
 

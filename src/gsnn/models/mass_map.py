@@ -35,7 +35,7 @@ class MassMap(UNet):
         outputs: int,
         *,
         width: int = 16,
-        depth: int = 4,
+        depth: int = 3,
         patch: Annotated[int, Field(ge=1, le=16)] = 2,
         iterations: Annotated[int, Field(ge=1, le=1000)] = 8,
         dropout: float = 0.0,
