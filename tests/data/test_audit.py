@@ -258,6 +258,13 @@ def test_galaxies_that_are_alike_are_no_duplicates(make, clean):
     assert levels(look(make, changed(clean, "image", lambda _: pixels)))["near duplicates"] == "ok"
 
 
+def test_an_image_that_all_objects_share_tells_none_of_them(make, clean):
+    """As the noise map of a survey does."""
+    mask = np.random.default_rng(4).normal(0, 1, (2, 32, 32)).astype(np.float32)
+    shared = changed(clean, "image", lambda pixels: np.broadcast_to(mask, pixels.shape).copy())
+    assert levels(look(make, shared))["near duplicates"] == "ok"
+
+
 def test_one_id_in_two_parts_is_a_failure(make, clean):
     found = look(make, changed(clean, "id", put("o3", 515)), parts=in_parts(TRAIN, VALID, TEST))
     assert levels(found)["repeated ids"] == "fail"

@@ -137,7 +137,7 @@ def exact_duplicates(s: Sample) -> list[Finding]:
 def near_duplicates(s: Sample) -> list[Finding]:
     out = []
     for name, d in s.dense.items():
-        if d.thumbs is None:
+        if d.thumbs is None or bool((d.thumbs == d.thumbs[:1]).all()):  # what all share, as a survey's mask, tells none
             continue
         held, trained = np.flatnonzero(s.part > 0), np.flatnonzero(s.part == 0)
         shape = s.survey.schema[name].shape
