@@ -73,7 +73,7 @@ def methods(run: Run) -> dict[str, object]:
     inputs, target = run.model.inputs, run.model.targets["kappa"]
     found = {"network": lambda rows: by_network(run, rows)}
     for name, spec in (
-        ("Wiener", {"name": "wiener", "realisations": 128}),
+        ("Wiener", {"name": "wiener", "realisations": 64}),
         ("Kaiser-Squires, tuned", {"name": "kaiser-squires"}),
         ("Kaiser-Squires, 1 arcmin", {"name": "kaiser-squires", "smoothing": 1.0}),
     ):
@@ -192,6 +192,8 @@ def rates() -> list[dict[str, float]]:
 
 def figures(folder: Path, tng: dict[str, Maps], truth: np.ndarray, seen: dict[str, Maps], real: Path, known: np.ndarray,
             compared: dict[str, dict]) -> None:  # fmt: skip
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
     from gsnn.report.maps import limits, maps
     from gsnn.report.theme import DASHES, NETWORK, OTHERS, figure, style
 
@@ -221,10 +223,10 @@ def figures(folder: Path, tng: dict[str, Maps], truth: np.ndarray, seen: dict[st
     )  # fmt: skip
     drawing.figure.savefig(folder / "dark-matter-cosmos.png", dpi=110, facecolor="white")
     with style():
-        f = figure(9.2, 2.9)
+        f = figure(9.6, 2.9)
         for ax, x, y, label in zip(
             f.subplots(1, 3), ("multipole", "kappa", "peak"), ("power", "above", "peaks"),
-            ("l (l + 1) C / 2 pi", "share of the sky above", "peaks above, a square degree"),
+            ("l (l + 1) C / 2 pi", "share of pixels above", "peaks / sq. degree above"),
         ):  # fmt: skip
             for i, (name, one) in enumerate(compared.items()):
                 at = np.array(one[x])
@@ -232,10 +234,15 @@ def figures(folder: Path, tng: dict[str, Maps], truth: np.ndarray, seen: dict[st
                 colour = [NETWORK, *OTHERS][i]
                 ax.plot(at, np.array(one[y]) * scale, color=colour, ls="-" if i == 0 else DASHES[i - 1], label=name)
             ax.set_yscale("log")
+            ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+            ax.yaxis.set_minor_formatter(NullFormatter())
             ax.set_xlabel({"multipole": "multipole l", "kappa": "convergence", "peak": "height of a peak"}[x])
             ax.set_title(label)
             if x == "multipole":
                 ax.set_xscale("log")
+                ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+                ax.xaxis.set_minor_formatter(NullFormatter())
+                ax.yaxis.set_minor_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
                 ax.legend()
         f.savefig(folder / "dark-matter-simulations.png", dpi=110, facecolor="white")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from shear_files import survey
 
 N = 260
 
@@ -14,6 +15,7 @@ def write_all(folder: Path) -> None:
     tables, time = (pulsars, boss, sdss, galaxies, mosaic, catalogue_files), (strain, light_curves)
     for write in (*tables, *time, supernovae, eros, linear, planet_hosts, sunspots, distances, planck):
         write(folder, chance)
+    survey(folder / "COSMOS")
     resnet18(folder)
 
 

@@ -5,9 +5,10 @@ import json
 import numpy as np
 import pytest
 import torch
+from shear_files import survey
 
 from gsnn.config import build
-from gsnn.data.readers.shear_catalogue import ShearOfMap, binned, catalogue, noise_of, places
+from gsnn.data.readers.shear_catalogue import ShearOfMap, binned, catalogue, groups, noise_of
 from gsnn.data.schema import Schema
 from gsnn.data.shear import ARCMIN, convergence_of, multipoles, shear_of
 from gsnn.data.source import Source
@@ -121,28 +122,13 @@ def test_settings_that_cannot_be_are_refused(wrong, said):
 
 @pytest.fixture
 def folder(tmp_path):
-    """A small survey: a catalogue of a shear field without noise, on 32 pixels of 0.29 arcmin."""
-    from astropy.io import fits
-
-    random, side, each = np.random.default_rng(0), 32, 4
-    half = side * 0.29 / 120
-    row, column = (np.repeat(v, each) for v in np.divmod(np.arange(side**2), side))
-    place = [(v + random.uniform(0.2, 0.8, len(v))) / side * 2 * half - half for v in (row, column)]
-    dec, ra = (v - np.median(v) + middle for v, middle in zip(place, (2.0, 150.0)))
-    values = {"ra": ra, "dec": dec, "e1": random.normal(0, 0.3, len(ra)), "e2": random.normal(0, 0.3, len(ra))}
-    at = places(ra, dec, (np.median(ra), np.median(dec)), side)
-    count = np.zeros((side, side))
-    good = (np.stack(at) >= 0).all(0) & (np.stack(at) < side).all(0)
-    np.add.at(count, tuple(v[good] for v in at), 1)
-    values["std1"] = np.where(count > 0, values["e1"].std() / np.sqrt(np.maximum(count, 1)), 0)
-    values["map"] = random.normal(0, 0.02, (side, side))
-    for name, value in values.items():
-        fits.writeto(tmp_path / f"{name}.fits", value)
-    return tmp_path, values, at, count
+    """A small survey, and its values."""
+    return tmp_path, survey(tmp_path)
 
 
 def test_a_catalogue_is_the_mean_in_each_pixel_with_the_second_component_turned(folder):
-    path, values, at, count = folder
+    path, values = folder
+    at, count = values["at"], values["count"]
     shear, noise, middle = catalogue(path)
     assert middle == (np.median(values["ra"]), np.median(values["dec"]))
     np.testing.assert_allclose(noise, values["std1"], atol=1e-12)
@@ -176,10 +162,10 @@ def test_binning_weighs_by_the_noise():
 
 
 def test_a_known_map_is_seen_through_the_noise_of_the_survey(folder):
-    source = ShearOfMap(path=str(folder[0]), map="map.fits", draws=3)
+    source = ShearOfMap(path=str(folder[0]), draws=3)
     batch = source.rows(np.arange(3), 1)
     shear, kappa = maps_of(batch, "shear", 32), maps_of(batch, "kappa", 32)
-    np.testing.assert_allclose(kappa[0, 0], folder[1]["map"], atol=1e-6)
+    np.testing.assert_allclose(kappa[0, 0], folder[1]["ktng_kappa360v2"], atol=1e-6)
     assert (shear[0] != shear[1]).any()
     mean = convergence_of(torch.tensor(shear))[:, 0].numpy()
     assert np.isfinite(mean).all()
@@ -200,6 +186,10 @@ def test_masks_that_hide_everything_are_refused(folder):
     (folder[0] / "std1.fits").unlink()
     with pytest.raises(GsnnError, match=r"no std1\.fits"):
         noise_of(folder[0])
+
+
+def test_groups_have_a_place_a_redshift_and_a_mass(folder):
+    np.testing.assert_allclose(groups(folder[0])[1], [150.01, 1.99, 0.2, 2.2])
 
 
 def test_the_provenance_holds_the_spectrum_of_the_middle():

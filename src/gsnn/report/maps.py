@@ -51,7 +51,8 @@ def maps(
     spans = list(spans) if spans is not None else [limits(shown)] * len(names)
     shared = all(span == spans[0] for span in spans)
     with style():
-        f = figure(2.35 * columns + 0.7, 2.45 * rows + 0.3 + 0.25 * bool(axes[1]))
+        wide = 2.3 * columns + 0.7 if shared else 3.0 * columns
+        f = figure(wide + 0.35 * bool(axes[1]), 2.45 * rows + 0.35 * bool(axes[0]))
         grid = f.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
         drawn = None
         for i, ax in enumerate(grid.flat):

@@ -107,7 +107,7 @@ def groups(folder: Path) -> Float[np.ndarray, "group 4"]:
     for line in (folder / "xray.txt").read_text().splitlines():
         if line.strip() and not line.startswith("#"):
             _, ra, dec, _, _, _, z, *rest = line.split()
-            rows.append([float(ra), float(dec), float(z), float(rest[4])])
+            rows.append([float(ra), float(dec), float(z), float(rest[2])])
     return np.array(rows)
 
 
