@@ -15,6 +15,7 @@ from typing import Any
 
 DOCS = Path(__file__).parent
 SHOWN = {
+    "image": ("map_rmse", "map_r", "map_coverage_68", "map_interval_score", "map_bias"),
     "field": ("correlation", "power_error", "voxel_rmse"),
     "label": ("accuracy", "balanced_accuracy", "f1_macro", "roc_auc", "ece"),
     "scalar": (
