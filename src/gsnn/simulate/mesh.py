@@ -73,9 +73,9 @@ def pull(modes: Tensor, box: float, *, central: bool = False) -> Float[Tensor, "
     gravity in its units.
     """
     side, space = modes.shape[1], modes.ndim - 1
-    square = sum(one**2 for one in waves(side, box, space)).clamp(min=1e-12)
-    over = modes * (1j / square).to(modes.dtype)
-    parts = [to_cells(over * k.to(modes.real.dtype), side) for k in slopes(side, box, space, central=central)]
+    square = sum((one**2).to(modes.real.dtype) for one in waves(side, box, space)).clamp(min=1e-12)
+    over = modes / square
+    parts = [to_cells(over * (1j * k).to(modes.dtype), side) for k in slopes(side, box, space, central=central)]
     return torch.stack(parts, 1)
 
 
