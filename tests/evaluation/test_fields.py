@@ -7,10 +7,11 @@ import torch
 from gsnn.data.schema import Column
 from gsnn.errors import GsnnError
 from gsnn.evaluation.distributions import concatenate
-from gsnn.evaluation.fields import Fields, densities, spectra, told
+from gsnn.evaluation.fields import Fields, bispectrum, densities, spectra, told
 from gsnn.evaluation.judge import judge
 from gsnn.evaluation.metrics import METRICS, metrics_for
 from gsnn.report.spectra import field_spectra
+from gsnn.simulate.mesh import to_cells, to_modes, wavenumbers
 from gsnn.simulate.nbody import NBody
 
 DENSITY = Column("density", "field", shape=(1, 16, 16, 16))
@@ -71,6 +72,19 @@ def test_the_power_of_white_noise_is_the_volume_of_a_voxel():
     np.testing.assert_allclose(np.mean(found["each"]["network"]["power"][3:]), 8.0, rtol=0.03)
     assert found["k"][-1] == pytest.approx(np.pi / 2)
     assert found["unit"] == "h/Mpc"
+
+
+def test_the_bispectrum_of_a_skewed_field_is_that_of_second_order():
+    """Of g + b (g^2 - mean) it is 6 b P^2 to lowest order; of a Gaussian field nothing, of a mirror the opposite."""
+    generator = torch.Generator().manual_seed(0)
+    shell = torch.round(wavenumbers(32, 2 * np.pi, 3))
+    white = torch.randn(60, 32, 32, 32, generator=generator, dtype=torch.float64)
+    g = to_cells(to_modes(white) * (shell <= 14) * 0.3, 32)
+    power = 0.3**2 * 2.0**3  # a box of 64: voxels of 2
+    skewed = bispectrum(g + 0.1 * g**2, 64.0)[:, 3:].mean()
+    assert skewed == pytest.approx(6 * 0.1 * power**2, rel=0.15)
+    assert abs(bispectrum(g, 64.0)[:, 3:].mean()) < 0.1 * skewed
+    np.testing.assert_allclose(bispectrum(-g, 64.0), -bispectrum(g, 64.0), atol=1e-12)
 
 
 def test_particles_are_judged_by_their_density_and_no_mass_is_lost():

@@ -17,7 +17,7 @@ from numpy import ndarray
 
 from ..data.schema import Column
 from ..errors import GsnnError
-from ..simulate.mesh import lattice, multiplicity, paint, to_modes, wavenumbers
+from ..simulate.mesh import lattice, multiplicity, paint, to_cells, to_modes, wavenumbers
 from .base import Distribution
 
 Maps = Float[ndarray, "object channel *space"]
@@ -104,13 +104,31 @@ def spectra(prediction: Fields, truth: Maps) -> Spectra:
     return Spectra(np.arange(1, side // 2 + 1) / (side / 2), *table)
 
 
+def bispectrum(density: Float[torch.Tensor, "object ..."], box: float) -> Float[ndarray, "object shell"]:
+    """B(k, k, k) of fields in shells of one fundamental wave up to half of the Nyquist frequency; those of spectra.
+
+    The mean over all triangles of a shell, by products of the field as it is in that shell alone (Scoccimarro 2000,
+    astro-ph/0004086). In the square of the volume of ``box``.
+    """
+    side, space = density.shape[-1], density.ndim - 1
+    shell, modes, found = torch.round(wavenumbers(side, 2 * np.pi, space)), to_modes(density), []
+    for number in range(1, side // 4 + 1):
+        inside = (shell == number).to(modes.dtype)
+        triangles = to_cells(inside[None], side).double().pow(3).sum()
+        found.append(to_cells(modes * inside, side).double().pow(3).flatten(1).sum(1) / triangles)
+    return torch.stack(found, 1).numpy() * box ** (2 * space) / side ** (3 * space)
+
+
 def to_half(found: Spectra) -> Int[ndarray, " n"]:
     """The shells up to half of the Nyquist frequency."""
     return np.flatnonzero(found.k <= 0.5)
 
 
 def told(found: Mapping[str, Fields], truth: Maps) -> dict[str, Any]:
-    """What a report draws: mean spectra over objects, P / P true and r with their standard deviations over objects."""
+    """What a report draws: mean spectra over objects, P / P true and r with their standard deviations over objects.
+
+    Also the mean bispectra of equal sides, up to half of the Nyquist frequency, of the first channel.
+    """
     column = next(iter(found.values())).column
     each = {who: spectra(prediction, truth) for who, prediction in found.items()}
     first = next(iter(each.values()))
@@ -120,6 +138,10 @@ def told(found: Mapping[str, Fields], truth: Maps) -> dict[str, Any]:
     shell = torch.round(wavenumbers(side, 2 * np.pi, space)).long().flatten()
     modes = torch.zeros(int(shell.max()) + 1).double().index_add(0, shell, multiplicity(side, space).flatten())
     scale = unit / modes[1 : side // 2 + 1].numpy()
+
+    def skewed(value: Maps) -> list[float]:
+        return bispectrum(densities(value, column)[:, 0], column.box or float(side)).mean(0).tolist()
+
     many = len(truth) > 1
     return {
         "k": (first.k * np.pi / step).tolist(),
@@ -127,9 +149,11 @@ def told(found: Mapping[str, Fields], truth: Maps) -> dict[str, Any]:
         "of": "density of particles" if column.moves else column.name,
         "objects": len(truth),
         "truth": (first.true.mean(0) * scale).tolist(),
+        "bispectrum": skewed(truth),
         "each": {
             who: {
                 "power": (one.own.mean(0) * scale).tolist(),
+                "bispectrum": skewed(found[who].value),
                 **{
                     name: {
                         "mean": value.mean(0).tolist(),
