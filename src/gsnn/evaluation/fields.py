@@ -59,7 +59,7 @@ class Fields(Distribution):
 
 def densities(value: Maps, column: Column) -> Float[torch.Tensor, "object channel2 ..."]:
     """What spectra are measured of: the field itself, or the overdensity of particles that it displaces."""
-    field = torch.as_tensor(np.asarray(value, np.float32))
+    field = torch.tensor(np.asarray(value, np.float32))
     if not column.moves:
         return field
     side, box = field.shape[-1], column.box
