@@ -3,11 +3,14 @@
 python docs/make_figures.py runs/early docs/images/early-transients.png
 python docs/make_figures.py runs/variable-stars docs/images/variable-stars.png --fold true_period
 python docs/make_figures.py runs/expansion docs/images/expansion.png --corner 0
+python docs/make_figures.py runs/nbody-emulator docs/images/nbody-spectra.png --spectra
+python docs/make_figures.py runs/nbody-emulator docs/images/nbody-maps.png --map 0
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +57,27 @@ def corner(run: Path, place: int, out: Path) -> None:
     figure.savefig(out, dpi=110, facecolor="white")
 
 
+def spectra(run: Path, out: Path) -> None:
+    """The spectra of fields, as in the report."""
+    from gsnn.report.spectra import field_spectra
+
+    told = json.loads((run / "answer.json").read_text())["spectra"]
+    with style():
+        field_spectra(told).figure.savefig(out, dpi=110, facecolor="white")
+
+
+def maps(run: Path, place: int, out: Path) -> None:
+    """One object of maps.npz by all methods."""
+    from gsnn.report.maps import maps as drawing
+
+    with np.load(run / "maps.npz") as kept:
+        panels = {"truth": kept["truth"][place]}
+        panels |= {key.removeprefix("map."): kept[key][place] for key in kept.files if key.startswith("map.")}
+        label = str(kept["label"]) if "label" in kept.files else ""
+    with style():
+        drawing(panels, label=label, columns=3).figure.savefig(out, dpi=110, facecolor="white")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path)
@@ -61,7 +85,15 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=4)
     parser.add_argument("--fold", help="a column of the survey: a period in the unit of time")
     parser.add_argument("--corner", type=int, help="draw the posterior of the run's object of this number instead")
+    parser.add_argument("--spectra", action="store_true", help="draw the spectra of fields instead")
+    parser.add_argument("--map", type=int, help="draw the maps of the run's object of this number instead")
     asked = parser.parse_args()
+    if asked.spectra:
+        spectra(asked.run, asked.out)
+        return
+    if asked.map is not None:
+        maps(asked.run, asked.map, asked.out)
+        return
     if asked.corner is not None:
         corner(asked.run, asked.corner, asked.out)
         return

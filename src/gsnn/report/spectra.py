@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from .theme import DASHES, INK, LINE, NETWORK, OTHERS, SOFT, Drawing, figure, style
 
@@ -54,6 +55,9 @@ def field_spectra(told: Mapping[str, Any], *, aim: float = AIM) -> Drawing:
         middle.set(ylabel="P / P true", ylim=(0, 1.25))
         low.set(ylabel="r(k)", ylim=(max(0.0, min(0.45, lowest - 0.05)), 1.02))
         last.set(ylabel="B / B true", ylim=(0, 1.25), xlabel=f"k [{told['unit']}]")
+        for axis in (top.yaxis, last.xaxis):
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.set_minor_formatter(NullFormatter())
     best = each.get("network") or next(iter(each.values()))
     at = int(np.searchsorted(k, half * 1.0001)) - 1
     said = f"at half of the Nyquist frequency r = {best['correlation']['mean'][at]:.3f}"
