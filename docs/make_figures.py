@@ -78,6 +78,25 @@ def maps(run: Path, place: int, out: Path) -> None:
         drawing(panels, label=label, columns=3).figure.savefig(out, dpi=110, facecolor="white")
 
 
+def drawn(path: Path, out: Path) -> None:
+    """The posteriors of a benchmark, a colour each."""
+    from gsnn.report.posteriors import corner as drawing
+
+    with np.load(path) as kept:
+        draws = {name: kept[name] for name in kept.files if name != "names"}
+        figure = drawing(draws, [str(name) for name in kept["names"]]).figure
+    figure.savefig(out, dpi=80, facecolor="white")
+
+
+def fitted(run: Path, out: Path) -> None:
+    """The measured power spectra and the theory through them, as in the report."""
+    from gsnn.report.band_powers import band_powers
+
+    with np.load(run / "fitted.npz") as kept:
+        figure = band_powers(dict(kept)).figure
+    figure.savefig(out, dpi=90, facecolor="white")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path)
@@ -87,7 +106,12 @@ def main() -> None:
     parser.add_argument("--corner", type=int, help="draw the posterior of the run's object of this number instead")
     parser.add_argument("--spectra", action="store_true", help="draw the spectra of fields instead")
     parser.add_argument("--map", type=int, help="draw the maps of the run's object of this number instead")
+    parser.add_argument("--fitted", action="store_true", help="draw measured power spectra and the theory instead")
+    parser.add_argument("--draws", action="store_true", help="RUN is a file of draws (.npz): draw a corner plot of them")
     asked = parser.parse_args()
+    if asked.fitted or asked.draws:
+        (fitted if asked.fitted else drawn)(asked.run, asked.out)
+        return
     if asked.spectra:
         spectra(asked.run, asked.out)
         return

@@ -12,7 +12,7 @@ from .errors import GsnnError
 from .model import Model
 from .objectives.emulate import Emulate
 
-BLOCK = 1024  # points at once: their curves stay in the cache
+BLOCK = 64  # points at once: their curves stay in the cache
 
 
 class Emulator:

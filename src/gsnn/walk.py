@@ -156,6 +156,8 @@ class Walk:
             seen | rivals.observed, self.seed,
         )  # fmt: skip
         maps_file(self.folder / "maps.npz", one, test, {"network": found, **rivals.by_name()}, seen | rivals.observed)
+        if seen:
+            steps.fitted_file(self.study, self.given, self.folder / "fitted.npz", seen["network"])
         if far is not None:
             self.judged["observed_unlike_training"] = far
         self.judged |= steps.field_spectra(one, test, {"network": found, **rivals.by_name()})

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from . import curves, posteriors, sky, spectra
+from . import band_powers, curves, posteriors, sky, spectra
 from . import figures as draw
 from . import maps as sheets
 from .objects import Judged
@@ -118,6 +118,7 @@ def _running(parts: Parts, judged: Judged, add: Add) -> None:
 
 def _values(parts: Parts, judged: Judged, add: Add) -> None:
     _running(parts, judged, add)
+    _fitted(parts, add)
     _corners(parts, add)
     _maps(parts, add)
     if parts.classifies or not judged.has_truth or not judged.known.any():
@@ -135,6 +136,13 @@ def _values(parts: Parts, judged: Judged, add: Add) -> None:
         caption = "What the network says of single objects, spread evenly over the test set."
         given = ([judged.ids[i] for i in some], level, quantile[some], truth[some], name, unit)
         add("densities", "Predicted densities", caption, sky.example_densities, *given)
+
+
+def _fitted(parts: Parts, add: Add) -> None:
+    """What was measured, and what the answer predicts of it."""
+    if "theory" in parts.fitted:
+        caption = "The universe is the mean of the network's posterior. Below each spectrum what is left, in sigma."
+        add("spectra", "The measured spectra", caption, band_powers.band_powers, parts.fitted)
 
 
 def _corners(parts: Parts, add: Add) -> None:

@@ -28,6 +28,7 @@ class Parts:
     examples: dict[str, ndarray] = field(default_factory=dict)
     posteriors: dict[str, ndarray] = field(default_factory=dict)
     maps: dict[str, ndarray] = field(default_factory=dict)
+    fitted: dict[str, ndarray] = field(default_factory=dict)
     explanations: dict[str, dict[str, ndarray]] = field(default_factory=dict)
     log: list[dict[str, Any]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -78,6 +79,7 @@ def read(run: Path) -> Parts:
     parts.examples = part(run / "examples.npz", _arrays, {})
     parts.posteriors = part(run / "posteriors.npz", _arrays, {})
     parts.maps = part(run / "maps.npz", _arrays, {})
+    parts.fitted = part(run / "fitted.npz", _arrays, {})
     for path in sorted((run / "explain").glob("*.npz")):
         if arrays := part(path, _arrays, {}):
             parts.explanations[path.stem] = arrays

@@ -150,6 +150,18 @@ class Planck:
         rest = (apart**2).sum(1) - (modes**2).sum(1)
         return {"modes": modes, "misfit": (rest - free) / np.sqrt(2 * free)}
 
+    def fitted(self, theta: Float[np.ndarray, " 7"]) -> dict[str, np.ndarray]:
+        """The measured band powers beside those of one universe, as D_l in muK^2, for a figure."""
+        measured, low, high = self.question.measured, *np.array(list(self.question.emulator.box.values())).T
+        theta = np.r_[np.clip(theta[:6], low, high), theta[6]]
+        spectra = self.question.emulator(theta[None, :6])["spectra"][0] / theta[6] ** 2
+        scale = measured.l * (measured.l + 1) / (2 * np.pi)
+        return {
+            "spectrum": np.array(measured.spectrum), "l": measured.l, "value": scale * measured.value,
+            "sigma": scale * np.sqrt(np.diag(measured.covariance)), "model": scale * measured.binned(spectra[None])[0],
+            "theory_l": np.arange(2, 2 + spectra.shape[1]), "theory": spectra,
+        }  # fmt: skip
+
     def rows(self, indices: Int64[np.ndarray, " n"], seed: int) -> pa.RecordBatch:
         """The universes of these indices. Raises IndexError beyond the survey."""
         rows = torch.from_numpy(within(indices, len(self)))

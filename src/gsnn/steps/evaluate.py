@@ -270,6 +270,13 @@ def posteriors(
     return {"posterior": told} | ({"observed": said(seen, list(one.targets))} if seen else {})
 
 
+def fitted_file(study: Study, data: Any, path: Path, found: Mapping[str, Distribution]) -> None:
+    """What was measured beside what the mean of the posterior predicts, where the source can tell (``fitted``)."""
+    source, draws = source_for(study, data), together(found)
+    if draws is not None and hasattr(source, "fitted"):
+        np.savez_compressed(path, **source.fitted(draws[0].mean(0)))
+
+
 def said(seen: Mapping[str, np.ndarray], names: Sequence[str]) -> dict[str, Any]:
     """Median, 68% interval, mean and width of each parameter by who says it, and how far the network is from others.
 

@@ -1,0 +1,66 @@
+"""How fast is an emulator of the microwave background beside CAMB, on the same cores?
+
+Spectra (TT, TE and EE at l = 2 to 2508, and three derived numbers) a second in batches, and seconds a spectrum of CAMB
+at the accuracy that the emulator was taught. The best of several repeats each: a busy machine only ever slows.
+
+    python benchmarks/cmb_emulator.py --emulator runs/cmb-emulator --threads 2
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+
+def best(call: Callable[[], object], repeats: int) -> float:
+    """The least wall seconds of a call."""
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--emulator", required=True, help="a run of cmb-emulator")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 16, 64, 256])
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/cmb_emulator.json"))
+    args = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = str(args.threads)  # before CAMB and torch
+    import torch
+
+    from gsnn.emulator import Emulator
+    from gsnn.simulate.cmb import camb, spectra
+
+    torch.set_num_threads(args.threads)
+    emulator = Emulator.load(args.emulator)
+    low, high = np.array(list(emulator.box.values())).T
+    theta = low + (high - low) * np.random.default_rng(0).uniform(size=(max(args.batches), len(low)))
+    spectra(theta[0])  # warms up
+    exact = best(lambda: spectra(theta[0]), 4)
+    rates = {}
+    for batch in args.batches:
+        points = torch.from_numpy(theta[:batch])
+        emulator.block(points)
+        rates[batch] = batch / best(lambda points=points: emulator.block(points), 60)
+    fastest = max(rates.values())
+    found = {
+        "command": f"python benchmarks/cmb_emulator.py --threads {args.threads}",
+        "camb": camb().__version__, "threads": args.threads, "camb_s": exact,
+        "emulator_per_s": {str(k): round(v) for k, v in rates.items()}, "times_faster": round(fastest * exact),
+    }  # fmt: skip
+    args.out.write_text(json.dumps(found, indent=1) + "\n")
+    print(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()
