@@ -107,7 +107,9 @@ def main() -> None:
     parser.add_argument("--spectra", action="store_true", help="draw the spectra of fields instead")
     parser.add_argument("--map", type=int, help="draw the maps of the run's object of this number instead")
     parser.add_argument("--fitted", action="store_true", help="draw measured power spectra and the theory instead")
-    parser.add_argument("--draws", action="store_true", help="RUN is a file of draws (.npz): draw a corner plot of them")
+    parser.add_argument(
+        "--draws", action="store_true", help="RUN is a file of draws (.npz): draw a corner plot of them"
+    )
     asked = parser.parse_args()
     if asked.fitted or asked.draws:
         (fitted if asked.fitted else drawn)(asked.run, asked.out)
