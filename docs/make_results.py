@@ -94,7 +94,29 @@ def result(answer: dict[str, Any]) -> str:
         lines += ["", *posteriors(told)]
     if seen := answer.get("observed"):
         lines += ["", *observed(seen)]
+    if told := answer.get("spectra"):
+        lines += ["", *spectra(told)]
     return "\n".join(lines)
+
+
+def spectra(told: dict[str, Any]) -> list[str]:
+    """P / P true and r in some shells up to the Nyquist frequency."""
+    k = told["k"]
+    some = [0, *(len(k) * i // 8 - 1 for i in (1, 2, 3, 4, 6, 8))]
+    lines = [f"| P / P true, r at k in {told['unit']} | " + " | ".join(f"{k[i]:.2f}" for i in some) + " |"]
+    lines.append("|---" * (len(some) + 1) + "|")
+    for who, one in told["each"].items():
+        pairs = [(one["transfer"]["mean"][i], one["correlation"]["mean"][i]) for i in some]
+        lines.append(f"| {who} | " + " | ".join(f"{power:.3f}, {r:.3f}" for power, r in pairs) + " |")
+    most = {
+        who: max(abs(value - 1) for at, value in zip(k, one["transfer"]["mean"]) if at <= k[-1] / 2 * 1.0001)
+        for who, one in told["each"].items()
+    }
+    each = ", ".join(f"{who} {100 * value:.1f}%" for who, value in most.items())
+    what = (
+        f"Means over {told['objects']} boxes of the spectra of the {told['of']}; the Nyquist frequency is {k[-1]:.2f}."
+    )
+    return [*lines, "", f"{what} The largest error of the mean P / P true up to half of it: {each}."]
 
 
 def days(early: dict[str, Any]) -> list[str]:
