@@ -113,9 +113,7 @@ def spectra(told: dict[str, Any]) -> list[str]:
         for who, one in told["each"].items()
     }
     each = ", ".join(f"{who} {100 * value:.1f}%" for who, value in most.items())
-    what = (
-        f"Means over {told['objects']} boxes of the spectra of the {told['of']}; the Nyquist frequency is {k[-1]:.2f}."
-    )
+    what = f"Means over {told['objects']} boxes, {told['of']}; the Nyquist frequency is {k[-1]:.2f}."
     return [*lines, "", f"{what} The largest error of the mean P / P true up to half of it: {each}."]
 
 
