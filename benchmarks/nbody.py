@@ -4,7 +4,7 @@ One evaluation of the forces with a mesh as fine as the lattice is what both cod
 kernels), and their forces are compared too. JaxPM has a Python of its own. Seconds are CPU time of one thread, so that
 a busy machine counts less; each number is the median of the rounds.
 
-    python benchmarks/nbody.py --peer jaxpm/bin/python --run runs/nbody-emulator
+    python benchmarks/nbody.py --peer jaxpm/bin/python
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import os
 import platform
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -78,53 +77,56 @@ def beside(python: Path, displaced: dict[int, Any], rounds: int) -> dict[str, An
     return {**told, "forces_apart": apart}
 
 
-def emulator(run: Path, rounds: int) -> dict[str, Any]:
-    """The parts of an emulated box, and the simulation that it stands for."""
+def emulator(rounds: int) -> dict[str, Any]:
+    """The parts of an emulated box of the study nbody-emulator, and the simulation that it stands for.
+
+    The network has the weights that it begins with: its speed is that of any others.
+    """
     import torch
 
     from gsnn.config import build
-    from gsnn.run import Run
+    from gsnn.model import Model
     from gsnn.simulate.lpt import displacements, linear_density
     from gsnn.simulate.particle_mesh import evolve, start_from, times
+    from gsnn.study import Study
 
-    found = Run(run)
-    model, runtime = found.model.eval(), found.runtime
-    nbody = build(found.study.data.source, "source")
+    study = Study.load("nbody-emulator")
+    nbody = build(study.data.source, "source")
+    schema = nbody.schema()
+    model = Model(schema.select(study.data.inputs), schema.select(study.targets), study.spec).eval()
     row, omega, sigma = torch.tensor([0]), *(torch.tensor([one[0]]) for one in nbody.ranges.values())
     linear = linear_density(row, 0, omega, sigma, nbody.side, nbody.box)
-    s1, s2 = displacements(linear, nbody.box)
-    (name,) = model.inputs
-    batch = {"row": row, name: s1}
+    s1, _ = displacements(linear, nbody.box)
+    batch = {"row": row, **dict.fromkeys(study.data.inputs, s1)}
 
-    def network() -> None:
-        with torch.inference_mode(), runtime.autocast():
+    def network(dtype: torch.dtype) -> None:
+        with torch.inference_mode(), torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
             model(batch)
 
     def simulate(steps: int, refine: int) -> None:
-        begin = start_from(s1, s2, omega, nbody.start)
+        begin = start_from(*displacements(linear, nbody.box), omega, nbody.start)
         evolve(*begin, omega, nbody.box, times(nbody.start, steps), refine=refine)
 
     seconds = {
         "2lpt": median(lambda: displacements(linear, nbody.box), rounds),
-        "network": median(network, rounds),
         "coarse mesh": median(lambda: simulate(nbody.coarse, 1), rounds),
+        "network, float32": median(lambda: network(torch.float32), rounds),
+        "network, bfloat16": median(lambda: network(torch.bfloat16), rounds),
         "simulation": median(lambda: simulate(nbody.steps, nbody.refine), max(1, rounds // 2)),
     }
-    first = seconds["coarse mesh"] if name == "coarse" else seconds["2lpt"]
+    emulated = {first: seconds[first] + seconds["network, bfloat16"] for first in ("2lpt", "coarse mesh")}
     return {
-        "run": found.study.name,
-        "input": name,
         "particles": nbody.side**3,
-        "runtime": runtime.to_dict(),
+        "steps": nbody.steps,
+        "coarse_steps": nbody.coarse,
         "seconds": seconds,
-        "times_faster": seconds["simulation"] / (first + seconds["network"]),
+        "times_faster": {first: seconds["simulation"] / value for first, value in emulated.items()},
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--peer", type=Path, help="a Python that has JaxPM")
-    parser.add_argument("--run", type=Path, help="a finished run of nbody-emulator")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--as-peer", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -151,16 +153,15 @@ def main() -> None:
         print(side, table[side], flush=True)
     result: dict[str, Any] = {
         "what": "seconds of CPU time of one thread; medians",
-        "command": "python " + " ".join(["benchmarks/nbody.py", *sys.argv[1:]]),
+        "command": f"python benchmarks/nbody.py --peer jaxpm/bin/python --rounds {given.rounds}",
         "python": platform.python_version(),
         "torch": torch.__version__,
         "rounds": given.rounds,
         "gsnn": table,
+        "emulator": emulator(given.rounds),
     }
     if given.peer:
         result["jaxpm"] = beside(given.peer, displaced, given.rounds)
-    if given.run:
-        result["emulator"] = emulator(given.run, given.rounds)
     RESULT.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))
 

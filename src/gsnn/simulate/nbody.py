@@ -30,7 +30,7 @@ class NBody:
     The displacements of the particles from their lattice, today, in Mpc/h: at first order, at second order, and by a
     particle mesh of ``steps`` steps from the scale factor ``start`` with forces on a mesh ``refine`` times finer than
     the lattice (:mod:`gsnn.simulate.particle_mesh`); ``coarse`` is the same of so few steps on a mesh no finer than the
-    lattice, which costs a fortieth. ``omega_m`` and ``sigma_8`` are flat over their ranges, or fixed
+    lattice, which costs a tenth. ``omega_m`` and ``sigma_8`` are flat over their ranges, or fixed
     where the ends are one; all else is as Planck found it.
     """
 
