@@ -88,6 +88,34 @@ def drawn(path: Path, out: Path) -> None:
     figure.savefig(out, dpi=80, facecolor="white")
 
 
+def variance(run: Path, out: Path) -> None:
+    """What an emulator of the microwave background and its baselines miss at each l, in cosmic variance."""
+    from gsnn.evaluation.vector_metrics import cosmic_variance
+    from gsnn.report.theme import DASHES, NETWORK, OTHERS, SOFT
+
+    table = pq.read_table(run / "predictions.parquet", columns=["spectra_prediction", "spectra_truth"])
+    read = lambda column: np.array(column.to_pylist(), float).reshape(len(column), 3, -1)  # noqa: E731
+    truth, told = read(table["spectra_truth"]), {"network": read(table["spectra_prediction"])}
+    for name in ("polynomial", "nearest"):
+        told[name] = read(pq.read_table(run / "baselines" / f"{name}-spectra.parquet")["prediction"])
+    at = np.arange(2, 2 + truth.shape[2])
+    with style():
+        f = Figure(figsize=(9.6, 3.2), layout="constrained", dpi=110)
+        axes = f.subplots(1, 3, sharex=True, sharey=True)
+        for i, (ax, band) in enumerate(zip(axes, ("TT", "TE", "EE"))):
+            for k, (name, found) in enumerate(told.items()):
+                missed = (abs(found - truth) / cosmic_variance(truth))[:, i]
+                line = {"color": [NETWORK, *OTHERS][k], "ls": "-" if not k else DASHES[k - 1], "lw": 1.1}
+                ax.plot(at, np.quantile(missed, 0.99, axis=0), label=name, **line)
+            ax.axhline(0.1, color=SOFT, lw=0.8, ls=(0, (1, 2)))
+            ax.set(yscale="log", title=band, xlabel="multipole l")
+        axes[0].yaxis.set_major_formatter(lambda v, _: f"{v:g}")
+        axes[0].annotate("a tenth of cosmic variance", (60, 0.115), color=SOFT, fontsize=8)
+        axes[0].set_ylabel("99th percentile of |error| / cosmic variance")
+        f.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=3)
+        f.savefig(out, facecolor="white")
+
+
 def fitted(run: Path, out: Path) -> None:
     """The measured power spectra and the theory through them, as in the report."""
     from gsnn.report.band_powers import band_powers
@@ -110,10 +138,12 @@ def main() -> None:
     parser.add_argument(
         "--draws", action="store_true", help="RUN is a file of draws (.npz): draw a corner plot of them"
     )
+    parser.add_argument("--variance", action="store_true", help="draw what an emulator misses, in cosmic variance")
     asked = parser.parse_args()
-    if asked.fitted or asked.draws:
-        (fitted if asked.fitted else drawn)(asked.run, asked.out)
-        return
+    for name, draw in (("fitted", fitted), ("variance", variance), ("draws", drawn)):
+        if getattr(asked, name):
+            draw(asked.run, asked.out)
+            return
     if asked.spectra:
         spectra(asked.run, asked.out)
         return

@@ -17,6 +17,7 @@ DOCS = Path(__file__).parent
 SHOWN = {
     "image": ("map_rmse", "map_r", "map_coverage_68", "map_interval_score", "map_bias"),
     "field": ("correlation", "power_error", "voxel_rmse"),
+    "spectrum": ("cosmic_variance_p99", "cosmic_variance_mean", "explained", "curve_coverage_68"),
     "label": ("accuracy", "balanced_accuracy", "f1_macro", "roc_auc", "ece"),
     "scalar": (
         "sigma_nmad",
