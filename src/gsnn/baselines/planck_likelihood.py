@@ -20,16 +20,28 @@ if TYPE_CHECKING:
     from ..evaluation.distributions import Distribution
 
 DRAWS = 1000
-STEPS = 8  # of Gauss and Newton; three suffice near the maximum
-TURNS, ENOUGH = 5, 0.2  # rounds of proposals; the effective share that needs no other
+STEP = 0.02  # of the slopes, in half the box
+COUNT = 100  # points that tell the covariance of seven parameters
+TURNS, ENOUGH = 8, 0.2  # rounds of proposals; the effective share that needs no other
 WIDER = 1.2  # the proposal over the Gaussian of the curvature
 FREEDOM = 7  # of the proposal's t distribution: its tails are above the posterior's
+
+
+def effective(weight: Float[np.ndarray, " point"]) -> float:
+    """How many equally weighted points these are worth (Kong 1992)."""
+    return float(weight.sum() ** 2 / (weight**2).sum())
+
+
+def softened(weight: Float[np.ndarray, " point"]) -> Float[np.ndarray, " point"]:
+    """The weights to the largest power, up to 1, by which enough points count to tell a covariance."""
+    powers = (1.0, 0.5, 0.25, 0.1, 0.05, 0.02, 0.01)
+    return next((w for w in (weight**p for p in powers) if effective(w) >= COUNT), weight ** powers[-1])
 
 
 class PlanckLikelihood:
     """Draws of the posterior that the likelihood of the modes, the emulator and the prior say; a joint baseline.
 
-    The maximum is found by Gauss-Newton steps, a multivariate t distribution about it proposes ``proposals`` points,
+    The maximum is found by least squares, a multivariate t distribution about it proposes ``proposals`` points,
     and draws are taken of them by their exact weights (Kloek & van Dijk 1978, Econometrica 46, 1); where few count, the
     next round proposes about those (population Monte Carlo: Cappe et al. 2004, J. Comput. Graph. Stat. 13, 907). The
     modes of :class:`gsnn.simulate.planck.Planck` have unit noise. GsnnError where the effective share of the last
@@ -88,38 +100,41 @@ class PlanckLikelihood:
 
     def posterior(self, data: Float[np.ndarray, " mode"], row: int) -> tuple[Float[np.ndarray, "draw 7"], float]:
         """Draws for one sky, and the effective share of the proposals."""
-        question, size = self.sky.question, len(PARAMETERS)
-        scale = np.r_[(self.high - self.low) / 2, question.calibration]
-        prior = np.zeros(size)  # its curvature, of tau and the calibration
-        prior[5], prior[6] = (scale[5] / question.tau[1]) ** 2, 1.0
-        centre = np.r_[(self.low + self.high) / 2, 1.0]
-        centre[5], goal = question.tau[0], np.r_[(self.low + self.high) / 2, 1.0]
-        goal[5] = question.tau[0]
-        for _ in range(STEPS):
-            step = 0.02 * np.eye(size) * scale
-            near = np.concatenate(
-                [centre[None], np.clip(centre + step, *self.ends), np.clip(centre - step, *self.ends)]
-            )
-            told = self.modes(near)
-            apart = (np.diag(near[1 : size + 1] - near[size + 1 :]) / scale)[:, None]
-            slope = ((told[1 : size + 1] - told[size + 1 :]) / apart).T
-            curvature = slope.T @ slope + np.diag(prior) + 1e-3 * np.eye(size)
-            force = slope.T @ (data - told[0]) - prior * (centre - goal) / scale
-            centre = np.clip(centre + scale * np.linalg.solve(curvature, force), *self.ends)
-        covariance = np.linalg.inv(curvature)
+        centre, covariance = self.summit(data)
         for turn in range(TURNS):
-            theta, weight = self.weighted(data, centre, covariance * np.outer(scale, scale) * WIDER**2, (row, turn))
-            share = weight.sum() ** 2 / (weight**2).sum() / len(weight)
+            theta, weight = self.weighted(data, centre, covariance * WIDER**2, (row, turn))
+            share = effective(weight) / len(weight)
             if share > ENOUGH:
                 break
-            some = np.sqrt(
-                weight
-            )  # of a face of the box, say, which the curvature does not know; softened, as few count
-            centre = np.average(theta, 0, some)
-            covariance = np.cov((theta / scale).T, aweights=some)
+            some = softened(weight)
+            centre, covariance = np.average(theta, 0, some), np.cov(theta.T, aweights=some)
         reached = weight.cumsum()
         at = rng.uniform(0, "planck-likelihood/draws", torch.tensor([row]), DRAWS).double().numpy()[0] * reached[-1]
         return theta[np.searchsorted(reached, at).clip(max=len(theta) - 1)], float(share)
+
+    def summit(self, data: Float[np.ndarray, " mode"]) -> tuple[Float[np.ndarray, " 7"], Float[np.ndarray, "7 7"]]:
+        """The maximum of the posterior within the box, and the inverse of the curvature there."""
+        from scipy.optimize import least_squares
+
+        question, size = self.sky.question, len(PARAMETERS)
+        middle = np.r_[(self.low + self.high) / 2, 1.0]
+        scale = np.r_[(self.high - self.low) / 2, question.calibration]
+        width = np.r_[np.full(5, 1e3), question.tau[1] / scale[5], 1.0]  # of the prior: flat, but for two
+        shift = np.r_[np.zeros(5), (question.tau[0] - middle[5]) / scale[5], 0.0]
+        ends = np.r_[np.ones(6), 20.0]
+
+        def missed(unit: Float[np.ndarray, " 7"]) -> Float[np.ndarray, " residual"]:
+            return np.r_[self.modes((middle + scale * unit)[None])[0] - data, (unit - shift) / width]
+
+        def slope(unit: Float[np.ndarray, " 7"]) -> Float[np.ndarray, "residual 7"]:
+            below, above = (np.clip(unit + sign * STEP * np.eye(size), -ends, ends) for sign in (-1, 1))
+            told = self.modes(middle + scale * np.concatenate([below, above]))
+            apart = np.diag(above - below)
+            return np.concatenate([((told[size:] - told[:size]) / apart[:, None]).T, np.diag(1 / width)])
+
+        found = least_squares(missed, shift, slope, (-ends, ends), max_nfev=60)
+        covariance = np.linalg.inv(found.jac.T @ found.jac)
+        return middle + scale * found.x, covariance * np.outer(scale, scale)
 
     def weighted(
         self, data: np.ndarray, centre: np.ndarray, covariance: np.ndarray, place: tuple[int, int]
@@ -137,10 +152,6 @@ class PlanckLikelihood:
         logs[good] -= 0.5 * ((data - self.modes(theta[good])) ** 2).sum(1)
         logs += (FREEDOM + size) / 2 * np.log1p((unit**2).sum(1) / FREEDOM)
         return theta, np.exp(logs - logs.max())
-
-    @property
-    def ends(self) -> tuple[np.ndarray, np.ndarray]:
-        return np.r_[self.low, 0.9], np.r_[self.high, 1.1]
 
     def describe(self) -> str:
         share = f", {np.mean(self.shares):.0%} of which count" if getattr(self, "shares", None) else ""
