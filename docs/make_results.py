@@ -71,6 +71,8 @@ def result(answer: dict[str, Any]) -> str:
         spread = answer["seed_spread"][head]
         each = ", ".join(f"{value:.4f}" for value in seeds)
         lines.append(f"Over {len(seeds)} seeds {head} is {spread['mean']:.4f} +- {spread['std']:.4f} ({each}).")
+        if mixed := answer.get("ensemble"):
+            lines.append(f"Of their mixture it is {number(mixed[answer['target']['name']]['metrics'][head])}.")
     control = answer["controls"].get("permuted")
     if control:
         lines.append(

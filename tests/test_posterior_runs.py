@@ -88,6 +88,13 @@ def test_what_was_observed_is_answered_beside_the_likelihood(tmp_path):
         assert one["low"] < one["value"] < one["high"]
         assert np.isfinite(one["apart"])
     assert answer["observed_unlike_training"] is False
+    checks = answer["observed_checks"]
+    assert set(checks) == {"misspecification", "local", "predictive"}
+    assert all(0 < one["p"] <= 1 for one in checks.values())
+    assert checks["misspecification"]["p"] > 0.02
+    assert checks["predictive"]["p"] > 0.01
+    assert "Whether to believe it" in (folder / "report.html").read_text()
+    assert "could not be drawn" not in (folder / "report.html").read_text()
     assert "Posterior of what was observed" in (folder / "report.html").read_text()
 
 
@@ -95,4 +102,6 @@ def test_an_observation_unlike_all_simulations_is_said_to_be_one(tmp_path):
     answer, folder = distances(tmp_path, wrong=9.0)
     assert answer["observed_unlike_training"] is True
     assert answer["answer"].endswith("what was observed is unlike all simulations")
+    assert answer["observed_checks"]["misspecification"]["p"] < 0.01
+    assert answer["observed_checks"]["predictive"]["p"] < 0.01
     assert "do not believe the network" in (folder / "report.html").read_text()

@@ -393,6 +393,9 @@ def test_seeds_are_spread_beside_the_interval(table_run, table_survey, copied):
     assert values[0] == table_run.answer["metrics"]["accuracy"]["value"]
     assert answer["seed_spread"]["accuracy"]["mean"] == pytest.approx(np.mean(values))
     assert answer["seed_spread"]["accuracy"]["std"] == pytest.approx(np.std(values, ddof=1))
+    mixed = answer["ensemble"][answer["target"]["name"]]
+    assert mixed["metrics"]["log_loss"]["value"] <= max(e["metrics"]["log_loss"]["value"] for e in answer["seeds"])
+    assert {"difference", "verdict"} <= mixed["network"]["accuracy"].keys() | mixed["network"]["accuracy"]["difference"]
     assert (one.path / "fits/seed-1/model/model.toml").exists()
     _again, said = walk(TABLE, table_survey, one.path, seeds=2)
     assert said.steps == []

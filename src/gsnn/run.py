@@ -147,6 +147,7 @@ def run(
     ``data`` is a survey, files, or a table in memory; ``out`` the run's folder (else ``runs/<study>-<digest>``);
     ``seeds`` trains that many networks and reports their spread beside the bootstrap interval of the first.
     """
+    from .rounds import narrowed
     from .training.energy import Meter
     from .walk import Walk
 
@@ -161,8 +162,9 @@ def run(
     with on_disk(f"go on with the run {folder}", "when that is mended, type the same line again"), locked(folder):
         clock, meter = Clock(), Meter()
         progress.step(1, study.question)
-        state = Walk(study, folder, seed, seeds, progress, clock, meter)
         try:
+            last, rounds = narrowed(study, folder, data, seed, progress)
+            state = Walk(last, folder, seed, seeds, progress, clock, meter, rounds)
             state.data(data)
             state.train(only=only_train)
             if not only_train:

@@ -50,6 +50,9 @@ class Data(Section):
     symmetric: Annotated[
         bool, Field(description="orientation means nothing: predict by the mean over quarter turns and reflections")
     ] = False
+    rounds: Annotated[
+        int, Field(ge=1, le=20, description="simulate again where the posterior of what was observed lies")
+    ] = 1
     scratch_gb: Annotated[float, Field(gt=0, description="disk for decoded rows")] = 8.0
     obtain: Annotated[str | None, Field(description="where the data of this study are to be had")] = None
 

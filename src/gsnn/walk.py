@@ -22,8 +22,18 @@ REFRESH_SECONDS = 60
 class Walk:
     """The steps of one run in order; each leaves its files, and finds them again on resume."""
 
-    def __init__(self, study: Study, folder: Path, seed: int, seeds: int, progress: Progress, clock: Clock, meter: Any):
-        self.study, self.folder, self.seed, self.seeds = study, folder, seed, seeds
+    def __init__(
+        self,
+        study: Study,
+        folder: Path,
+        seed: int,
+        seeds: int,
+        progress: Progress,
+        clock: Clock,
+        meter: Any,
+        rounds: list[dict[str, Any]] | None = None,
+    ):
+        self.study, self.folder, self.seed, self.seeds, self.rounds = study, folder, seed, seeds, rounds or []
         self.progress, self.clock, self.meter = progress, clock, meter
         self.refreshed = time.monotonic()
 
@@ -113,15 +123,20 @@ class Walk:
         return f"{self.study.model['name']} of {self.parameters:,} parameters: {sees} -> {', '.join(self.one.targets)}"
 
     def judge(self) -> None:
+        from .evaluation import draws
         from .predict import predict_view
+        from .rounds import leaning, ranges
         from .steps import control
         from .steps import evaluate as steps
+        from .steps import observed as seen_steps
         from .steps.curves import early
         from .steps.maps import maps_file
 
         one, test = self.one, self.one.test
-        found = steps.predictions_file(self.folder / "predictions.parquet", one, test, self.main, self.progress)
-        observed = steps.observed_view(self.study, one, self.given, self.folder / "observed")
+        found, distances = steps.predictions_file(
+            self.folder / "predictions.parquet", one, test, self.main, self.progress
+        )
+        observed = seen_steps.observed_view(self.study, one, self.given, self.folder / "observed")
         rivals = steps.fit_baselines(
             self.study, one, test, self.folder / "baselines", self.seed, self.progress, observed
         )
@@ -133,8 +148,10 @@ class Walk:
             dealt = steps.truth_of(control.permuted(one, self.seed)[2], one.target)
             controls["permuted"] = control.verdict(prediction, dealt, self.seed)
         by_seed = [{"seed": self.seed, "metrics": verdicts[one.target]["metrics"]}]
+        members = [found]
         for k, other in enumerate(self.others or (), 1):
             predicted = predict_view(other.model, test, other.runtime)[0]
+            members.append(predicted)
             verdict = steps.judged(self.study, one, test, predicted, {}, self.seed, resamples=100)[one.target]
             by_seed.append({"seed": self.seed + k, "metrics": verdict["metrics"]})
         self.found, self.truth = found, truth
@@ -147,20 +164,38 @@ class Walk:
         if len(verdicts) > 1:
             self.judged["targets"] = {name: verdict["metrics"] for name, verdict in verdicts.items()}
             self.judged["targets_beside"] = {name: verdict["baselines"] for name, verdict in verdicts.items()}
-        seen, far = {}, None
+        answers, seen, far = {"network": found}, {}, None
         if observed is not None:
             seen["network"], distance = predict_view(self.main.model, observed, self.main.runtime)
             far = bool(distance[0] > self.main.model.outliers.threshold)
+        if together := steps.ensemble(members):
+            answers["ensemble"] = together
+            self.judged["ensemble"] = steps.ensemble_verdict(self.study, one, test, together, found, self.seed)
+            if observed is not None:
+                others = [predict_view(other.model, observed, other.runtime)[0] for other in self.others]
+                seen["ensemble"] = steps.ensemble([seen["network"], *others])
         self.judged |= steps.posteriors(
-            self.folder / "posteriors.npz", one, test, {"network": found, **rivals.by_name()},
-            seen | rivals.observed, self.seed,
-        )  # fmt: skip
-        maps_file(self.folder / "maps.npz", one, test, {"network": found, **rivals.by_name()}, seen | rivals.observed)
+            self.folder / "posteriors.npz", one, test, answers | rivals.by_name(), seen | rivals.observed, self.seed
+        )
+        maps_file(self.folder / "maps.npz", one, test, answers | rivals.by_name(), seen | rivals.observed)
         if seen:
-            steps.fitted_file(self.study, self.given, self.folder / "fitted.npz", seen["network"])
+            seen_steps.fitted_file(self.study, self.given, self.folder / "fitted.npz", seen["network"])
         if far is not None:
             self.judged["observed_unlike_training"] = far
-        self.judged |= steps.field_spectra(one, test, {"network": found, **rivals.by_name()})
+        if far is not None and "observed" in self.judged:
+            values = test.columns(list(one.targets))
+            true = np.stack([np.asarray(values[name], float) for name in one.targets], 1)
+            self.judged["observed_checks"] = seen_steps.check_observed(
+                self.study, one, self.given, observed, self.main, {"seen": distance.numpy(), "test": distances},
+                (draws.together(found), true), draws.together(seen["network"])[0], self.folder / "simulated", self.seed,
+            )  # fmt: skip
+        if self.rounds and observed is not None:
+            box, whole = ranges(self.study), self.rounds[0]["prior"]
+            leans = leaning(draws.together(seen["network"])[0], box, whole)
+            self.judged["rounds"] = {"before": self.rounds, "box": box, "leaning": leans}
+            if leans:
+                self.progress.say(f"the posterior leans on the edge of what earlier rounds left: {', '.join(leans)}")
+        self.judged |= steps.field_spectra(one, test, answers | rivals.by_name())
         self.clock.lap("evaluate")
 
     def interpret(self) -> None:

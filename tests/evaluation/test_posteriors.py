@@ -5,7 +5,7 @@ import pytest
 
 from gsnn.errors import GsnnError
 from gsnn.evaluation.draws import Draws
-from gsnn.evaluation.posteriors import checks, ranks, tarp, two_samples, uniform
+from gsnn.evaluation.posteriors import checks, highest_density, ranks, tarp, two_samples, uniform
 
 N, S = 800, 300
 RHO = 0.9
@@ -36,6 +36,7 @@ def test_an_exact_posterior_passes():
     assert found["n"] == N
     assert all(one["p"] > 0.01 for one in found["parameters"].values())
     assert found["tarp"]["p"] > 0.01
+    assert found["highest_density"]["p"] > 0.01
     assert all(0.9 < one["z"] < 1.1 for one in found["parameters"].values())
     assert all(
         one["contraction"] == pytest.approx(1 - 1 / (100 / 12), abs=0.02) for one in found["parameters"].values()
@@ -53,6 +54,17 @@ def test_a_wrong_correlation_is_seen_by_the_joint_coverage_alone():
     found = told(rho=-RHO)
     assert all(one["p"] > 0.01 for one in found["parameters"].values())
     assert found["tarp"]["p"] < 1e-3
+
+
+def test_regions_of_highest_density_see_width_and_correlation_whatever_the_shape():
+    for wider in (0.7, 1.4):  # a pair of Gaussians: half of the mass is claimed within r^2 = 2 ln 2 wider^2
+        found = highest_density(*exact(wider=wider))
+        assert found["coverage"][9] == pytest.approx(1 - 0.5**wider**2, abs=0.05)
+    assert highest_density(*exact(rho=-RHO))["coverage"][9] < 0.3
+    random = np.random.default_rng(4)
+    ring = random.uniform(0, 2 * np.pi, (500, 501))  # truth and draws on a ring, which is no ellipse
+    points = np.stack([np.cos(ring), np.sin(ring)], -1) + 0.05 * random.standard_normal((500, 501, 2))
+    assert highest_density(points[:, 1:], points[:, 0])["p"] > 0.01
 
 
 def test_ranks_count_the_draws_below_the_truth():

@@ -205,8 +205,11 @@ def _calibration(parts: Parts, judged: Judged, add: Add) -> None:
     if joint := parts.answer.get("posterior"):
         caption = "Where the truth ranks among the draws; flat = calibrated, band = 95% sampling noise."
         add("ranks", "Simulation-based calibration", caption, posteriors.ranks, joint["network"])
-        caption = "All parameters together, by distances to random points (TARP); bands are 95% intervals."
-        add("tarp", "Joint coverage", caption, posteriors.tarp, joint)
+        caption = "All parameters together, by two kinds of regions; below zero = too sure, bands are 95% intervals."
+        add("tarp", "Joint coverage", caption, posteriors.coverage, joint)
+    if checks := parts.answer.get("observed_checks"):
+        caption = "Line: what was observed; grey: what the test gives where nothing is wrong. Small p = do not believe."
+        add("observed-checks", "Whether to believe it", caption, posteriors.nulls, checks)
 
 
 def _failures(parts: Parts, judged: Judged, add: Add) -> None:

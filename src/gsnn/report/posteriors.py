@@ -111,29 +111,73 @@ def ranks(told: Mapping[str, Any]) -> Drawing:
     return Drawing(f, data, f"Ranks of the truths among draws of the posterior, uniform if it is exact: {told_of}.")
 
 
-def tarp(told: Mapping[str, Mapping[str, Any]]) -> Drawing:
-    """Coverage of the joint posteriors minus what they claim, against the credibility."""
+COVERED = {"tarp": "random points (TARP)", "highest_density": "highest density"}
+
+
+def coverage(told: Mapping[str, Mapping[str, Any]]) -> Drawing:
+    """Coverage of the joint posteriors minus what they claim, against the credibility: a panel for each kind of region.
+
+    A posterior that is too sure lies below zero.
+    """
     data: dict[str, list[float]] = {}
+    kinds = [kind for kind in COVERED if kind in told["network"]]
     with style():
-        f = figure(4.4, 3.1)
-        ax = f.subplots()
-        ax.axhline(0, color=SOFT, lw=0.9, ls=(0, (3, 3)))
-        for place, (who, one) in enumerate(told.items()):
-            found = one["tarp"]
-            x = np.asarray(found["credibility"])
-            y, low, high = (np.asarray(found[key]) - x for key in ("coverage", "low", "high"))
-            colour = [NETWORK, *OTHERS][place % (1 + len(OTHERS))]
-            ax.fill_between(x, low, high, color=colour, alpha=0.14 if not place else 0.08, lw=0)
-            ax.plot(x, y, color=colour, ls="-" if not place else DASHES[(place - 1) % len(DASHES)], label=plain(who))
-            data |= {"credibility": x.tolist(), who: found["coverage"]}
-        ax.set(xlabel="credibility", ylabel="coverage above it", xlim=(0, 1))
-        for axis in (ax.xaxis, ax.yaxis):
-            axis.set_major_formatter(PercentFormatter(1, decimals=0))
-        ax.grid(axis="y")
-        ax.legend()
-    mine = told["network"]["tarp"]
-    alt = f"Joint coverage against credibility; the network's largest gap is {100 * mine['largest']:.1f} points"
-    return Drawing(f, data, f"{alt} (uniform with p = {number(mine['p'])}).")
+        f = figure(3.0 + 2.6 * len(kinds) - 1.2, 3.1)
+        axes = f.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
+        for ax, kind in zip(axes, kinds):
+            ax.axhline(0, color=SOFT, lw=0.9, ls=(0, (3, 3)))
+            for place, (who, one) in enumerate(told.items()):
+                found = one[kind]
+                x = np.asarray(found["credibility"])
+                y, low, high = (np.asarray(found[key]) - x for key in ("coverage", "low", "high"))
+                colour = [NETWORK, *OTHERS][place % (1 + len(OTHERS))]
+                ax.fill_between(x, low, high, color=colour, alpha=0.14 if not place else 0.08, lw=0)
+                ax.plot(
+                    x, y, color=colour, ls="-" if not place else DASHES[(place - 1) % len(DASHES)], label=plain(who)
+                )
+                data |= {"credibility": x.tolist(), f"{who} {kind}": found["coverage"]}
+            ax.set(xlabel="credibility", xlim=(0, 1))
+            ax.set_title(COVERED[kind], fontsize=8.5, pad=2, color=SOFT)
+            for axis in (ax.xaxis, ax.yaxis):
+                axis.set_major_formatter(PercentFormatter(1, decimals=0))
+            ax.xaxis.set_major_locator(MaxNLocator(4))
+            ax.grid(axis="y")
+        axes[0].set_ylabel("coverage above it")
+        axes[0].legend()
+    mine = [f"{COVERED[kind]} p = {number(told['network'][kind]['p'])}" for kind in kinds]
+    largest = max(told["network"][kind]["largest"] for kind in kinds)
+    alt = f"Joint coverage against credibility; the network's largest gap is {100 * largest:.1f} points"
+    return Drawing(f, data, f"{alt} (uniform by {', '.join(mine)}).")
+
+
+CHECKED = {
+    "misspecification": "distance from the simulations",
+    "local": "local C2ST",
+    "predictive": "distance from its predictions",
+}
+
+
+def nulls(checks: Mapping[str, Mapping[str, Any]]) -> Drawing:
+    """Where the observation lies in the null distribution of each test: the line, and the share beyond it."""
+    data: dict[str, list[float]] = {}
+    kinds = [kind for kind in CHECKED if kind in checks]
+    with style():
+        f = figure(2.3 * len(kinds), 2.3)
+        for ax, kind in zip(f.subplots(1, len(kinds), squeeze=False)[0], kinds):
+            one = checks[kind]
+            null = np.asarray(one["null"])
+            top = max(null.max(), one["value"])
+            counts, edges = np.histogram(null, 20, (min(null.min(), one["value"]), top))
+            ax.stairs(counts, edges, fill=True, color=SOFT, alpha=0.35)
+            ax.axvline(one["value"], color=NETWORK, lw=1.8)
+            ax.set_title(f"p = {number(one['p'])}", fontsize=8.5, pad=2, color=SOFT)
+            ax.set_xlabel(CHECKED[kind])
+            ax.set_yticks([])
+            ax.spines["left"].set_visible(False)
+            ax.xaxis.set_major_locator(MaxNLocator(4))
+            data |= {f"{kind} null": null.tolist(), kind: [one["value"]]}
+    told = "; ".join(f"{CHECKED[kind]} p = {number(checks[kind]['p'])}" for kind in kinds)
+    return Drawing(f, data, f"Tests of the posterior of what was observed, each beside its null: {told}.")
 
 
 def _density(x: ndarray, low: float, high: float) -> tuple[ndarray, ndarray]:

@@ -123,6 +123,9 @@ def _seeds(answer: dict[str, Any]) -> dict[str, str]:
     steady = low is None or high is None or spread <= high - low
     sentence = f"{len(values)} trainings from different seeds: {plain(name)} "
     sentence += f"{measured(min(values), unit)} to {measured(max(values), unit)}"
+    mixed = next(iter((answer.get("ensemble") or {}).values()), {}).get("metrics", {}).get(name, {}).get("value")
+    if mixed is not None:
+        sentence += f" (their mixture {measured(mixed, unit)})"
     return _badge(
         "Seeds",
         "ok" if steady else "warn",

@@ -14,11 +14,11 @@ import pyarrow.parquet as pq
 
 from ..config import build, normalise, resolve
 from ..data.copies import Copies
-from ..data.stores import is_survey
-from ..data.survey import Survey, View
+from ..data.survey import View
 from ..errors import ConfigError, GsnnError, suggest
 from ..evaluation.distributions import Distribution
 from ..evaluation.draws import together
+from ..evaluation.ensembles import mixture
 from ..evaluation.fields import Fields, told
 from ..evaluation.judge import judge
 from ..evaluation.posteriors import checks
@@ -26,7 +26,8 @@ from ..origin import placed
 from ..predict import predict_view, table_of
 from ..progress import Progress, duration
 from ..study import Study
-from .data import Ground, augmentations, batch_of, shaped, source_for
+from .data import Ground, augmentations, batch_of
+from .observed import said
 from .train import Trained
 
 SHOWN = 8  # posteriors of a run that are kept, for the corner plots
@@ -49,8 +50,8 @@ def covariates_of(one: Ground, view: View) -> dict[str, np.ndarray]:
 
 def predictions_file(
     path: Path, one: Ground, view: View, trained: Trained, progress: Progress
-) -> dict[str, Distribution]:
-    """Predict the view, write predictions.parquet, and return the distributions."""
+) -> tuple[dict[str, Distribution], np.ndarray]:
+    """Predict the view, write predictions.parquet, and return the distributions and the distances from training."""
     found, distance = predict_view(
         trained.model,
         view,
@@ -69,7 +70,7 @@ def predictions_file(
         key = "truth" if len(one.targets) == 1 else f"{name}_truth"
         table = table.add_column(1, key, pa.array(values))
     write_table(path, table)
-    return found
+    return found, distance.numpy()
 
 
 def _context(one: Ground, view: View) -> dict[str, Any]:
@@ -215,20 +216,26 @@ def judged(
     return verdicts
 
 
-def observed_view(study: Study, one: Ground, data: Any, folder: Path) -> View | None:
-    """What was really measured, where the source of the simulations knows it (its ``observed``)."""
-    if isinstance(data, Survey) or is_survey(data if data is not None else study.data.source):
-        return None
-    source = source_for(study, data)
-    if not hasattr(source, "observed"):
-        return None
-    if folder.exists():
-        survey = Survey.open(folder)
-    elif (measured := source.observed()) is None:  # nothing but simulations
-        return None
-    else:
-        survey = Survey.create(folder, measured)
-    return shaped(study, survey, target=False).view()
+def ensemble(members: Sequence[Mapping[str, Distribution]]) -> dict[str, Distribution]:
+    """The mixture of the answers of several networks by target; {} of one network, or of answers without a mixture."""
+    if len(members) < 2:
+        return {}
+    mixed = {name: mixture([one[name] for one in members]) for name in members[0]}
+    return {} if any(one is None for one in mixed.values()) else mixed
+
+
+def ensemble_verdict(
+    study: Study,
+    one: Ground,
+    view: View,
+    mixed: dict[str, Distribution],
+    network: Mapping[str, Distribution],
+    seed: int,
+) -> dict[str, Any]:
+    """Metrics of the mixture by target, and the differences to the first network on the same objects."""
+    rivals = {name: {"network": network[name]} for name in mixed}
+    told = judged(study, one, view, mixed, rivals, seed)
+    return {name: {"metrics": v["metrics"], "network": v["baselines"]["network"]} for name, v in told.items()}
 
 
 def posteriors(
@@ -268,32 +275,6 @@ def posteriors(
         **{f"draws.{who}": value.astype(np.float32) for who, value in draws.items()},
     )
     return {"posterior": told} | ({"observed": said(seen, list(one.targets))} if seen else {})
-
-
-def fitted_file(study: Study, data: Any, path: Path, found: Mapping[str, Distribution]) -> None:
-    """What was measured beside what the mean of the posterior predicts, where the source can tell (``fitted``)."""
-    source, draws = source_for(study, data), together(found)
-    if draws is not None and hasattr(source, "fitted"):
-        np.savez_compressed(path, **source.fitted(draws[0].mean(0)))
-
-
-def said(seen: Mapping[str, np.ndarray], names: Sequence[str]) -> dict[str, Any]:
-    """Median, 68% interval, mean and width of each parameter by who says it, and how far the network is from others.
-
-    ``apart`` is the difference of the means over the width of the other posterior.
-    """
-    out: dict[str, Any] = {}
-    for who, draws in seen.items():
-        low, middle, high = np.quantile(draws[0], [0.16, 0.5, 0.84], axis=0)
-        mean, sigma = draws[0].mean(0), draws[0].std(0, ddof=1)
-        rows = zip(middle, low, high, mean, sigma)
-        out[who] = {n: dict(zip(("value", "low", "high", "mean", "sigma"), map(float, r))) for n, r in zip(names, rows)}
-    for who in set(out) - {"network"}:
-        out[who] = {
-            name: one | {"apart": (out["network"][name]["mean"] - one["mean"]) / one["sigma"]}
-            for name, one in out[who].items()
-        }
-    return out
 
 
 def field_spectra(one: Ground, view: View, answers: Mapping[str, Mapping[str, Distribution]]) -> dict[str, Any]:

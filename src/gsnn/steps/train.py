@@ -217,7 +217,7 @@ def _answer(model: Model, train: View, runtime: Runtime) -> None:
     """Let an objective that learned without targets fit its answer to the features of at most 20,000 objects."""
     if type(model.objective).finish is not Objective.finish:
         some = train.take(np.linspace(0, len(train) - 1, min(len(train), 20_000)).astype(int))
-        model.objective.finish(_features(model, some, runtime), some.columns(list(model.targets)))
+        model.objective.finish(features(model, some, runtime), some.columns(list(model.targets)))
 
 
 def _finish(study: Study, one: Ground, model: Model, runtime: Runtime, folder: Path) -> None:
@@ -225,7 +225,7 @@ def _finish(study: Study, one: Ground, model: Model, runtime: Runtime, folder: P
     from ..evaluation import calibration
 
     some = one.train.take(np.linspace(0, len(one.train) - 1, min(len(one.train), 4096)).astype(int))
-    model.outliers.fit(_features(model, some, runtime), _features(model, one.valid, runtime))
+    model.outliers.fit(features(model, some, runtime), features(model, one.valid, runtime))
     if study.evaluate.temperature and hasattr(model.objective, "temperature"):
         (prediction,) = predict_view(model, one.valid, runtime)[0].values()
         truth = one.valid.columns([one.target])[one.target]
@@ -237,7 +237,8 @@ def _finish(study: Study, one: Ground, model: Model, runtime: Runtime, folder: P
     pq.write_table(pa.table({"id": pa.array(ids.tolist(), pa.string())}), folder / "seen.parquet")
 
 
-def _features(model: Model, view: View, runtime: Runtime) -> torch.Tensor:
+def features(model: Model, view: View, runtime: Runtime) -> torch.Tensor:
+    """What the network makes of each object before its head, [object, feature]."""
     with (
         Stream(view, list(model.inputs), batch=batch_for(model.inputs), shuffle=False) as stream,
         torch.inference_mode(),
