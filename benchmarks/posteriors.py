@@ -5,7 +5,7 @@
 Tasks are those of sbibm (Lueckmann et al. 2021, arXiv:2101.04653): two moons, and the Gaussian of ten parameters with a
 uniform prior. The score is C2ST against exact draws (0.5 is perfect), the mean over three observations; seconds are of
 CPU, of training and of 1,000 draws for each observation. ``--sbi`` names a Python that has sbi; its settings are its
-own. Those of GSNN were chosen on the validation loss of other simulations.
+own, and those of GSNN were not tuned to the tasks.
 """
 
 from __future__ import annotations
