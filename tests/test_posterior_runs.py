@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from gsnn.cli import app
+from gsnn.evaluation import mcmc
 from gsnn.run import run
 from gsnn.study import Study
 
@@ -61,7 +62,7 @@ def test_likelihoods_and_ratios_go_the_same_way(tmp_path, name):
     assert answer["posterior"]["network"]["draws"] == 40
 
 
-def distances(folder, wrong=0.0):
+def distances(folder, wrong=0.0, grid="grid=12"):
     """Three supernovae and two acoustic oscillations; ``wrong`` magnitudes are added to the middle one."""
     sn, bao = folder / "sn", folder / "bao"
     sn.mkdir(parents=True)
@@ -72,7 +73,7 @@ def distances(folder, wrong=0.0):
     np.savetxt(bao / "x_cov.txt", [[0.04, 0], [0, 0.09]])
     changes = (
         "data.source.universes=700", "train.epochs=1", "evaluate.control=false", "evaluate.resamples=50",
-        "data.split.fractions=[0.6, 0.2, 0.2]", 'evaluate.baselines=[{name="distance-likelihood", grid=12}]',
+        "data.split.fractions=[0.6, 0.2, 0.2]", f'evaluate.baselines=[{{name="distance-likelihood", {grid}}}]',
     )  # fmt: skip
     words = ["run", "expansion", "--data", str(sn), "--data", str(bao), "--out", str(folder / "run")]
     done = CliRunner().invoke(app, [*words, *(word for change in changes for word in ("--set", change))])
@@ -80,9 +81,14 @@ def distances(folder, wrong=0.0):
     return json.loads((folder / "run" / "answer.json").read_text()), folder / "run"
 
 
-def test_what_was_observed_is_answered_beside_the_likelihood(tmp_path):
-    answer, folder = distances(tmp_path)
-    assert set(answer["observed"]) == {"network", "distance-likelihood"}
+def test_what_was_observed_is_answered_beside_the_likelihood(tmp_path, monkeypatch):
+    """And by a chain; that chains converge is tested in tests/evaluation and tests/real: here it is any."""
+    pytest.importorskip("emcee")
+    short, real = {"steps": 40, "most": 40, "strict": False}, mcmc.sample
+    monkeypatch.setattr(mcmc, "sample", lambda *given, **how: real(*given, **how | short))
+    answer, folder = distances(tmp_path, grid="grid=12, mcmc=true")
+    assert set(answer["observed"]) == {"network", "distance-likelihood", "mcmc"}
+    assert answer["chains"]["mcmc"]["parameters"].keys() == answer["observed"]["mcmc"].keys()
     for name in ("omega_m", "w", "h_rd"):
         one = answer["observed"]["distance-likelihood"][name]
         assert one["low"] < one["value"] < one["high"]

@@ -182,6 +182,8 @@ class Walk:
             seen_steps.fitted_file(self.study, self.given, self.folder / "fitted.npz", seen["network"])
         if far is not None:
             self.judged["observed_unlike_training"] = far
+        if rivals.chains:
+            self.judged["chains"] = rivals.chains
         if far is not None and "observed" in self.judged:
             values = test.columns(list(one.targets))
             true = np.stack([np.asarray(values[name], float) for name in one.targets], 1)

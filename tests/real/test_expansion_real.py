@@ -25,6 +25,10 @@ class View:
     def chunks(self, names, size):
         yield {name: self.data[name] for name in names}
 
+    def take(self, positions):
+        assert positions.tolist() == [0]  # of an observation
+        return self
+
 
 def posterior(paths, **ranges):
     """Mean and width of each parameter, from the weights of the grid."""
@@ -54,3 +58,25 @@ def test_union3_alone_has_the_flat_universe_of_its_paper(data):
     found = posterior([data / "sn_distances" / "Union3"], omega_m=(0.2, 0.55), **LCDM)
     assert found["omega_m"][0] == pytest.approx(0.356, abs=0.008)
     assert found["omega_m"][1] == pytest.approx(0.027, rel=0.1)
+
+
+@pytest.mark.slow
+def test_mcmc_says_of_all_data_what_the_grid_says(data):
+    """Omega_m, w and h r_d of Union3 and DESI together; a sampler and a grid of the same likelihood."""
+    pytest.importorskip("emcee")
+    paths = [str(data / "sn_distances" / "Union3"), str(data / "bao" / "desi_bao_dr2")]
+    source = Expansion(path=paths, universes=4000)
+    schema = source.schema()
+    one = DistanceLikelihood(
+        Schema.of([schema["pulls"]]), Schema.of([schema[n] for n in PARAMETERS]), grid=48, mcmc=True
+    )
+    one.fit(View(source, 4000), None, 0)
+    seen = View(source.observed(), 1)
+    grid, chain = one.predict(seen), one.chain(seen)
+    assert chain.trouble is None
+    flat = chain.samples.reshape(-1, 3)
+    for i, name in enumerate(PARAMETERS):
+        mean, sigma = flat[:, i].mean(), flat[:, i].std()
+        print(f"{name} {mean:.4f} +- {sigma:.4f}, R-hat {chain.r_hat[i]:.4f}, {chain.ess_bulk[i]:.0f} effective draws")
+        assert abs(grid[name].mean()[0] - mean) < 0.1 * sigma
+        assert grid[name].sigma()[0] == pytest.approx(sigma, rel=0.08)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
@@ -16,6 +17,7 @@ from .grid_posterior import GridPosterior
 
 if TYPE_CHECKING:
     from ..data.survey import View
+    from ..evaluation.mcmc import Chain
 
 BLOCK = 4096  # universes predicted at once
 
@@ -23,13 +25,19 @@ BLOCK = 4096  # universes predicted at once
 class DistanceLikelihood(GridPosterior):
     """-1/2 |pulls - pulls(theta)|^2 of the measurements, on a grid of omega_m, w and h_rd: no sampling error.
 
-    Redshifts and covariance are those that stand with the survey. :meth:`log_posterior` is the same for a sampler.
+    Redshifts and covariance are those that stand with the survey. With ``mcmc`` the posterior of what was observed is
+    sampled as well (:meth:`chain`), which needs emcee.
     """
 
     kinds = ("series",)
 
-    def __init__(self, inputs: Schema, targets: Schema, *, grid: Annotated[int, Field(ge=4, le=66)] = 64):
+    def __init__(
+        self, inputs: Schema, targets: Schema, *, grid: Annotated[int, Field(ge=4, le=66)] = 64, mcmc: bool = False
+    ):
         super().__init__(inputs, targets, grid=grid)
+        if mcmc and importlib.util.find_spec("emcee") is None:
+            raise ConfigError("mcmc needs emcee: pip install 'gsnn[mcmc]'", ("mcmc",))
+        self.mcmc = mcmc
         if tuple(targets) != tuple(PARAMETERS):
             raise ConfigError(f"distance-likelihood knows the targets {', '.join(PARAMETERS)}, in this order", ())
 
@@ -58,6 +66,16 @@ class DistanceLikelihood(GridPosterior):
             apart = data - self.pulls(predicted(self.measured, theta[inside]))
             found[inside] = -0.5 * (apart**2).sum(1)
         return found
+
+    def chain(self, view: View, seed: int = 0) -> Chain:
+        """The posterior of the first row of ``view`` by MCMC, from draws of the grid."""
+        from ..evaluation.draws import together
+        from ..evaluation.mcmc import sample
+
+        one = view.take(np.array([0]))
+        data = np.asarray(one.columns([self.column.name])[self.column.name][0], float)
+        start = together(self.predict(one))[0]
+        return sample(lambda theta: self.log_posterior(theta, data), start, list(self.targets), seed=seed)
 
     def describe(self) -> str:
         return (

@@ -132,6 +132,7 @@ class Rivals:
     seconds: dict[str, float]  # of CPU
     described: dict[str, str]
     observed: dict[str, dict[str, Distribution]]  # by baseline and target
+    chains: dict[str, Any]  # how those sampled by MCMC converged
 
     def by_name(self) -> dict[str, dict[str, Distribution]]:
         """The answers on the test part by baseline and target."""
@@ -144,6 +145,7 @@ def fit_baselines(
     """Each baseline tuned, fitted and asked about ``view``, and about what was observed."""
     found: dict[str, dict[str, Distribution]] = {name: {} for name in one.targets}
     seen: dict[str, dict[str, Distribution]] = {}
+    chains: dict[str, Any] = {}
     seconds: dict[str, float] = {}
     described: dict[str, str] = {}
     train, copies = one.train, study.evaluate.copies
@@ -160,6 +162,10 @@ def fit_baselines(
                 described[name] += f" Taught by {copies} augmented copies of each object as well."
             if observed is not None:
                 seen.setdefault(name, {}).update(baseline.predict(observed))
+                if getattr(baseline, "mcmc", False):
+                    progress.at("baselines", i, len(study.evaluate.baselines), f"{name}, MCMC")
+                    chain = baseline.chain(observed, seed)
+                    seen["mcmc"], chains["mcmc"] = chain.draws(), chain.to_dict()
             for target, prediction in baseline.predict(view).items():
                 found[target][name] = prediction
                 columns = {"id": view.columns(["id"])["id"], **prediction.to_columns(target)}
@@ -167,7 +173,7 @@ def fit_baselines(
                 write_table(folder / f"{suffix}.parquet", pa.table(columns))
         progress.done()
         progress.say(f"{name}: {described[name]} ({duration(seconds[name])} of CPU)")
-    return Rivals(found, seconds, described, seen)
+    return Rivals(found, seconds, described, seen, chains)
 
 
 def check_metrics(study: Study, one: Ground, model: Any) -> None:
@@ -259,7 +265,7 @@ def posteriors(
     draws = {who: together({k: v.take(some) for k, v in answers[who].items()}) for who in told}
     ids = np.asarray(view.columns(["id"])["id"]).astype(str)[some]
     true = np.stack([np.asarray(truth[name], float)[some] for name in one.targets], 1)
-    seen = {who: together(found) for who, found in observed.items() if who in told}
+    seen = {who: drawn for who, found in observed.items() if (drawn := together(found)) is not None}
     if seen:
         draws = {who: np.concatenate([seen[who], value]) for who, value in draws.items()}
         ids = np.r_[["observed"], ids]
