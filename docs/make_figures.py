@@ -5,6 +5,7 @@ python docs/make_figures.py runs/variable-stars docs/images/variable-stars.png -
 python docs/make_figures.py runs/expansion docs/images/expansion.png --corner 0
 python docs/make_figures.py runs/nbody-emulator docs/images/nbody-spectra.png --spectra
 python docs/make_figures.py runs/nbody-emulator docs/images/nbody-maps.png --map 0
+python docs/make_figures.py runs/halo-mass docs/images/halo-mass.png --clouds
 """
 
 from __future__ import annotations
@@ -125,6 +126,36 @@ def fitted(run: Path, out: Path) -> None:
     figure.savefig(out, dpi=90, facecolor="white")
 
 
+def clouds(run: Path, out: Path, count: int = 6) -> None:
+    """Example clouds with what was told of them, beside the answers of all."""
+    from gsnn.data.survey import Survey
+    from gsnn.report.clouds import pictures
+
+    table = pq.read_table(run / "predictions.parquet").to_pandas()
+    order = np.argsort(table["truth"].to_numpy())
+    shown = table.iloc[order[(np.linspace(0.03, 0.99, count) * (len(order) - 1)).astype(int)]]
+    survey = Survey.open(run / "survey")
+    column = survey.schema.of_kind("graph")[0]
+    rows = [int(survey.where(f"id = '{name}'")[0]) for name in shown["id"]]
+    images = pictures(survey.view(np.array(rows)).columns([column.name])[column.name], column)
+    with style():
+        f = Figure(figsize=(9.4, 3.9), layout="constrained", dpi=115)
+        left, right = f.subfigures(1, 2, width_ratios=(1.5, 1))
+        for axes, image, (_, one) in zip(left.subplots(2, count // 2).flat, images, shown.iterrows()):
+            axes.imshow(image, interpolation="nearest")
+            axes.set(xticks=[], yticks=[])
+            q16, q84 = (next(v for k, v in one.items() if k.endswith(q)) for q in ("_q16", "_q84"))
+            width = (q84 - q16) / 2
+            axes.set_title(f"{one['truth']:.2f}, told {one['prediction']:.2f} +- {width:.2f}")
+            axes.spines[:].set_visible(False)
+        axes = right.subplots()
+        low, high = table["truth"].min(), table["truth"].max()
+        axes.plot([low, high], [low, high], color="#5b6472", linewidth=0.8, zorder=3)
+        axes.hexbin(table["truth"], table["prediction"], gridsize=42, bins="log", cmap="Blues", mincnt=1, linewidths=0)
+        axes.set(xlabel="log10 of the halo's mass", ylabel="told", aspect="equal")
+        f.savefig(out, facecolor="white")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path)
@@ -139,8 +170,9 @@ def main() -> None:
         "--draws", action="store_true", help="RUN is a file of draws (.npz): draw a corner plot of them"
     )
     parser.add_argument("--variance", action="store_true", help="draw what an emulator misses, in cosmic variance")
+    parser.add_argument("--clouds", action="store_true", help="draw the run's clouds of points instead")
     asked = parser.parse_args()
-    for name, draw in (("fitted", fitted), ("variance", variance), ("draws", drawn)):
+    for name, draw in (("fitted", fitted), ("variance", variance), ("clouds", clouds), ("draws", drawn)):
         if getattr(asked, name):
             draw(asked.run, asked.out)
             return

@@ -30,6 +30,7 @@ ELSEWHERE = (
     "polynomial",
     "nearest",
     "stellar-mass",
+    "group-boosting",
     "virial-mass",
     "kaiser-squires",
     "wiener",

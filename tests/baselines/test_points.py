@@ -91,10 +91,10 @@ def test_a_galaxy_that_passes_by_is_left_out(sky):
     assert baseline.numbers(np.concatenate([position, [[0.3, 0.1]]]), far) == pytest.approx(one)
 
 
-@pytest.mark.parametrize("name", ["stellar-mass", "virial-mass", "linear", "boosting"])
+@pytest.mark.parametrize("name", ["stellar-mass", "virial-mass", "linear", "boosting", "group-boosting"])
 def test_masses_of_groups_are_told_better_than_by_chance(sky, name):
     inputs, target = Schema.of([GROUP]), sky.schema["log_halo_mass"]
-    baseline = build({"name": name, **({"iterations": 40} if name == "boosting" else {})}, "baseline", inputs, target)
+    baseline = build({"name": name, **({"iterations": 40} if "boosting" in name else {})}, "baseline", inputs, target)
     baseline.fit(sky.take(np.arange(350)), sky.take(np.arange(350, 420)), 0)
     test = sky.take(np.arange(420, 500))
     prediction = baseline.predict(test)["log_halo_mass"]
@@ -104,6 +104,21 @@ def test_masses_of_groups_are_told_better_than_by_chance(sky, name):
     assert baseline.describe()
 
 
+def test_who_is_near_and_slow_is_counted(sky):
+    baseline = build("group-boosting", "baseline", Schema.of([GROUP]), sky.schema["log_halo_mass"])
+    position = np.array([[0.0, 0.0], [0.1, 0.0], [0.2, 0.0], [0.9, 0.0]])
+    feature = np.array([[11.0, 100.0], [10.0, 300.0], [10.0, 1000.0], [10.0, 100.0]])
+    found = baseline.numbers(position, feature)
+    assert len(found) == 33
+    assert found[0] == 2  # within 0.15 Mpc and 250 km/s
+    assert found[16] == 2  # within 0.6 Mpc and 900 km/s
+    assert found[17] == pytest.approx(np.log10(1e11 + 1e10))
+    assert found[-4:-1] == pytest.approx([0.1, 0.2, 0.9])
+    alone = baseline.numbers(position[:1], feature[:1])
+    assert alone[0] == 1
+    assert np.isnan(alone[-1])
+
+
 def test_clouds_are_read_in_chunks(sky):
     matrix, names = features(sky, Schema.of([GROUP]))
     assert matrix.shape == (500, len(names))
@@ -111,9 +126,9 @@ def test_clouds_are_read_in_chunks(sky):
     assert names[0] == "galaxies.log_points"
 
 
-@pytest.mark.parametrize("name", ["stellar-mass", "virial-mass"])
+@pytest.mark.parametrize("name", ["stellar-mass", "virial-mass", "group-boosting"])
 def test_what_is_no_group_is_refused(sky, name):
     with pytest.raises(ConfigError, match="a group of galaxies is one graph"):
         build(name, "baseline", Schema.of([BOX]), sky.schema["log_halo_mass"])
-    with pytest.raises(GsnnError, match="label"):
-        build(name, "baseline", Schema.of([GROUP]), Column("t", "label", classes=("a", "b")))
+    with pytest.raises(GsnnError, match="label" if name != "group-boosting" else "class"):
+        build(name, "baseline", Schema.of([GROUP]), Column("t", "label", classes=("a",)))

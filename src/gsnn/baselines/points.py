@@ -6,6 +6,7 @@ of such numbers under a simple regression often does as well as a graph network 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,7 @@ from ..data.schema import Column, Schema
 from ..errors import ConfigError
 from ..simulate.haloes import GRAVITY
 from .tables import Linear
+from .trees import Boosting
 
 if TYPE_CHECKING:
     from ..data.survey import View
@@ -89,6 +91,28 @@ def nearest(
     return cKDTree(inside, boxsize=box).query(inside, [k + 1 for k in ranks])[0]
 
 
+def group_of(inputs: Schema, mass: str, velocity: str) -> tuple[Column, int, int]:
+    """The column of a group of galaxies, and the places of these features of a galaxy."""
+    clouds = inputs.of_kind("graph")
+    if len(clouds) != 1 or not {mass, velocity} <= set(clouds[0].bands):
+        raise ConfigError(
+            f"a group of galaxies is one graph with the features {mass!r} and {velocity!r}; name it in [data] inputs"
+        )
+    return clouds[0], clouds[0].bands.index(mass), clouds[0].bands.index(velocity)
+
+
+def each(
+    view: View, column: Column, numbers: Callable[[np.ndarray, np.ndarray], list[float]], count: int
+) -> Float[np.ndarray, "object feature"]:
+    """``numbers`` of the positions and features of every cloud, ``count`` of them."""
+    rows = [
+        numbers(points.position[a:b].astype(float), points.feature[a:b].astype(float))
+        for points in (chunk[column.name] for chunk in view.chunks([column.name], CHUNK))
+        for a, b in zip(points.offsets[:-1], points.offsets[1:])
+    ]
+    return np.array(rows, float).reshape(len(rows), count)
+
+
 class OfGroup(Linear):
     """Ridge regression on the ``count`` numbers that a subclass makes of a group by ``numbers``."""
 
@@ -96,28 +120,55 @@ class OfGroup(Linear):
 
     def __init__(self, inputs: Schema, target: Column, *, mass: str = "log_stellar_mass", velocity: str = "velocity"):
         super().__init__(inputs, target, colours=False)
-        clouds = inputs.of_kind("graph")
-        if len(clouds) != 1 or not {mass, velocity} <= set(clouds[0].bands):
-            raise ConfigError(
-                f"a group of galaxies is one graph with the features {mass!r} and {velocity!r}; name it in [data] "
-                "inputs"
-            )
-        self.column = clouds[0]
-        self.mass, self.velocity = (self.column.bands.index(name) for name in (mass, velocity))
+        self.column, self.mass, self.velocity = group_of(inputs, mass, velocity)
 
     def matrix(self, view: View) -> Float[np.ndarray, "object feature"]:
-        parts = [
-            [
-                self.numbers(points.position[a:b].astype(float), points.feature[a:b].astype(float))
-                for a, b in zip(points.offsets[:-1], points.offsets[1:])
-            ]
-            for points in (chunk[self.column.name] for chunk in view.chunks([self.column.name], CHUNK))
-        ]
-        flat = [row for part in parts for row in part]
-        return np.array(flat, float).reshape(len(flat), self.count)
+        return each(view, self.column, self.numbers, self.count)
 
     def numbers(self, position: np.ndarray, feature: np.ndarray) -> list[float]:
         raise NotImplementedError
+
+
+class GroupBoosting(Boosting):
+    """Boosted trees on all invariant numbers, and on those that tell who is a member of the group.
+
+    About the galaxy of the largest stellar mass: how many galaxies, and how much stellar mass, lie within 0.15, 0.3 and
+    0.6 Mpc and 250, 500 and 900 km/s of it; the dispersion (:func:`gapper`) of those within 900 km/s and of those also
+    within 0.5 Mpc, and the mean distance of the latter; the four largest stellar masses, and the four smallest
+    distances and differences of speed.
+    """
+
+    def __init__(
+        self,
+        inputs: Schema,
+        target: Column,
+        *,
+        mass: str = "log_stellar_mass",
+        velocity: str = "velocity",
+        iterations: int = 300,
+    ):
+        super().__init__(inputs, target, colours=False, iterations=iterations)
+        self.column, self.mass, self.velocity = group_of(inputs, mass, velocity)
+
+    def matrix(self, view: View) -> Float[np.ndarray, "object feature"]:
+        return np.concatenate([super().matrix(view), each(view, self.column, self.numbers, 33)], 1)
+
+    def numbers(self, position: np.ndarray, feature: np.ndarray) -> list[float]:
+        mass, speed = feature[:, self.mass], feature[:, self.velocity]
+        if not len(mass):
+            return [np.nan] * 33
+        first = mass.argmax()
+        away, apart = np.linalg.norm(position - position[first], axis=1), np.abs(speed - speed[first])
+        found = []
+        for near in (0.15, 0.3, 0.6):
+            for slow in (250, 500, 900):
+                within = (away < near) & (apart < slow)
+                found += [within.sum(), log_sum(mass[within])]
+        slow, near = apart < 900, (apart < 500) & (away < 0.5)
+        found += [gapper(speed[slow]), away[near].mean(), gapper(speed[near])]
+        for values in (-np.sort(-mass), np.sort(apart)[1:], np.sort(away)[1:]):
+            found += [*values[:4], *[np.nan] * max(0, 4 - len(values))]
+        return [float(value) for value in found]
 
 
 class StellarMass(OfGroup):
@@ -162,5 +213,7 @@ class VirialMass(OfGroup):
 def gapper(speed: Float[np.ndarray, " node"]) -> float:
     """The dispersion by the gaps between sorted values, each weighted by how many lie on its two sides."""
     n = len(speed)
+    if n < 2:
+        return np.nan
     i = np.arange(1, n)
     return float(np.sqrt(np.pi) / (n * (n - 1)) * np.sum(i * (n - i) * np.diff(np.sort(speed))))
