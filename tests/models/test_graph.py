@@ -153,6 +153,15 @@ def test_pairs_are_those_of_the_two_point_function(box):
         np.testing.assert_allclose(found[i].exp(), expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("spec", NETWORKS[-2:], ids=lambda s: "-".join(map(str, s.values())))
+def test_pieces_that_fit_into_memory_give_the_same(spec, monkeypatch):
+    net, given = grown(spec, OPEN), columns(OPEN, n=5, steps=30)
+    whole = net(**given)
+    monkeypatch.setattr("gsnn.models.graph.PAIRS", 2 * 30**2)
+    with torch.no_grad():
+        torch.testing.assert_close(net(**given), whole, rtol=1e-5, atol=1e-6)
+
+
 def test_an_edge_fades_towards_the_linking_length():
     position = torch.tensor([[[0.0, 0.0], [1.0, 0.0], [5.0, 0.0]]])
     found = of(cloud(position), 2, radius=2.0)

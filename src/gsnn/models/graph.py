@@ -22,6 +22,7 @@ from .layers import activation as act
 
 Aggregate = Literal["mean", "max", "attention"]
 Pool = Literal["mean", "max", "std", "count"]
+PAIRS = 1 << 22  # of points looked at together when nothing is learned
 _TINY = 1e-12
 
 
@@ -237,7 +238,15 @@ class Clouds(nn.Module):
         raise NotImplementedError
 
     def features(self, **columns: Tensor) -> Float[Tensor, "object width"]:
-        """What the head sees of an object."""
+        """What the head sees of an object; without gradients a few clouds at a time, whose pairs fit into memory."""
+        valid = columns[f"{self.column.name}.valid"]
+        few = max(PAIRS // valid.shape[1] ** 2, 1)
+        if torch.is_grad_enabled() or torch.compiler.is_exporting() or valid.shape[0] <= few:
+            return self._features(columns)
+        pieces = zip(*(values.split(few) for values in columns.values()))
+        return torch.cat([self._features(dict(zip(columns, piece))) for piece in pieces])
+
+    def _features(self, columns: dict[str, Tensor]) -> Float[Tensor, "object width"]:
         name, valid = self.column.name, columns[f"{self.column.name}.valid"]
         position, box = columns[f"{name}.position"].float(), self.column.box
         with torch.no_grad():
