@@ -159,7 +159,6 @@ CHECKED = {
 
 def nulls(checks: Mapping[str, Mapping[str, Any]]) -> Drawing:
     """Where the observation lies in the null distribution of each test: the line, and the share beyond it."""
-    data: dict[str, list[float]] = {}
     kinds = [kind for kind in CHECKED if kind in checks]
     with style():
         f = figure(2.3 * len(kinds), 2.3)
@@ -174,8 +173,12 @@ def nulls(checks: Mapping[str, Mapping[str, Any]]) -> Drawing:
             ax.set_xlabel(CHECKED[kind])
             ax.set_yticks([])
             ax.spines["left"].set_visible(False)
-            ax.xaxis.set_major_locator(MaxNLocator(4))
-            data |= {f"{kind} null": null.tolist(), kind: [one["value"]]}
+            ax.xaxis.set_major_locator(MaxNLocator(3))
+    data = {
+        "test": [CHECKED[kind] for kind in kinds],
+        "value": [checks[kind]["value"] for kind in kinds],
+        "p": [checks[kind]["p"] for kind in kinds],
+    }
     told = "; ".join(f"{CHECKED[kind]} p = {number(checks[kind]['p'])}" for kind in kinds)
     return Drawing(f, data, f"Tests of the posterior of what was observed, each beside its null: {told}.")
 
