@@ -142,7 +142,7 @@ class Lensing:
         self,
         *,
         path: str | list[str] | None = None,
-        maps: Annotated[int, Field(ge=1)] = 2000,
+        maps: Annotated[int, Field(ge=1)] = 1400,
         side: int = 360,
         pixel: Annotated[float, Field(gt=0, le=10)] = PIXEL,
         margin: Annotated[int, Field(ge=0)] = 36,
