@@ -161,6 +161,8 @@ def main() -> None:
         return
     import torch
 
+    from gsnn.run import versions
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--simulations", type=int, default=5000)
     parser.add_argument("--sbi", help="a Python that has sbi")
@@ -169,7 +171,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    found: dict = {"simulations": asked.simulations, "observations": OBSERVATIONS, "draws": DRAWS, "tasks": {}}
+    found: dict = {"command": " ".join(["python", *sys.argv]), "versions": versions()}
+    found |= {"simulations": asked.simulations, "observations": OBSERVATIONS, "draws": DRAWS, "tasks": {}}
     for task in asked.tasks:
         for method in asked.methods:
             each = found["tasks"].setdefault(task, {}).setdefault(method, {})
