@@ -40,7 +40,7 @@ def number(entry: dict[str, Any] | None) -> str:
         return "-"
     if entry.get("percent"):
         return f"{100 * entry['value']:.1f}% ({100 * entry['low']:.1f} to {100 * entry['high']:.1f})"
-    digits = 2 if abs(entry["value"]) >= 1 else 4
+    digits = 2 if abs(entry["value"]) >= 1 else 4 if abs(entry["value"]) >= 1e-3 else 7
     return f"{entry['value']:.{digits}f} ({entry['low']:.{digits}f} to {entry['high']:.{digits}f})"
 
 

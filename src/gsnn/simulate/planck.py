@@ -79,7 +79,7 @@ class Planck:
         *,
         path: str | list[str] | None = None,
         emulator: str = "",
-        universes: int = 100_000,
+        universes: int = 60_000,
         modes: int = 12,
         low: bool = True,
         tau: tuple[float, float] = TAU,
