@@ -15,6 +15,7 @@ from .words import number, plain
 
 CELLS = 60  # of a density along a side
 MASS = (0.68, 0.95)  # inside the contours
+CROWD = 4  # parameters of a corner plot whose labels have room
 
 
 def corner(
@@ -75,10 +76,13 @@ def corner(
                         ax.tick_params(labelleft=False)
                 if row == count - 1:
                     ax.set_xlabel(plain(names[column]))
+                    if count > CROWD:  # beside each other they would run into one another
+                        ax.tick_params(axis="x", labelrotation=90)
                 if column == 0 and row:
                     ax.set_ylabel(plain(names[row]))
         handles, labels = axes[0, 0].get_legend_handles_labels()
         f.legend(handles, labels, loc="upper right")
+        f.align_labels()
     told = []
     for who, points in draws.items():
         each = [f"{plain(n)} {number(m)} +- {number(s)}" for n, m, s in zip(names, points.mean(0), points.std(0))]
