@@ -156,10 +156,6 @@ def fit_baselines(
         for baseline in built(study, one, spec, ("evaluate", "baselines", i)):
             progress.at("baselines", i, len(study.evaluate.baselines), name)
             baseline.fit(train, one.valid, seed)
-            seconds[name] = round(seconds.get(name, 0) + baseline.seconds, 2)
-            described[name] = baseline.describe()
-            if copies:
-                described[name] += f" Taught by {copies} augmented copies of each object as well."
             if observed is not None:
                 seen.setdefault(name, {}).update(baseline.predict(observed))
                 if getattr(baseline, "mcmc", False):
@@ -171,6 +167,11 @@ def fit_baselines(
                 columns = {"id": view.columns(["id"])["id"], **prediction.to_columns(target)}
                 suffix = name if len(one.targets) == 1 else f"{name}-{target}"
                 write_table(folder / f"{suffix}.parquet", pa.table(columns))
+            # after the prediction, in which methods that learn nothing do all of their work
+            seconds[name] = round(seconds.get(name, 0) + baseline.seconds, 2)
+            described[name] = baseline.describe()
+            if copies:
+                described[name] += f" Taught by {copies} augmented copies of each object as well."
         progress.done()
         progress.say(f"{name}: {described[name]} ({duration(seconds[name])} of CPU)")
     return Rivals(found, seconds, described, seen, chains)
