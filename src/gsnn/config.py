@@ -20,6 +20,7 @@ from .errors import ConfigError, GsnnError, suggest
 PARTS: dict[str, dict[str, str]] = {
     "source": {
         "galaxies": "gsnn.simulate.galaxies:Galaxies",
+        "lenses": "gsnn.simulate.lenses:Lenses",
         "transits": "gsnn.simulate.transits:Transits",
         "transit-candidates": "gsnn.data.transit_candidates:TransitCandidates",
         "supernovae": "gsnn.simulate.supernovae:Supernovae",
@@ -131,6 +132,7 @@ PARTS: dict[str, dict[str, str]] = {
         "boosting": "gsnn.baselines.tables:Boosting",
         "cas-boosting": "gsnn.baselines.morphology:CASBoosting",
         "cas-forest": "gsnn.baselines.morphology:CASForest",
+        "ring-finder": "gsnn.baselines.morphology:RingFinder",
         "pixel-forest": "gsnn.baselines.morphology:PixelForest",
         "bls": "gsnn.baselines.transits:BLS",
         "tls": "gsnn.baselines.transits:TLS",

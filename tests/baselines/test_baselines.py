@@ -36,6 +36,7 @@ ELSEWHERE = (
     "wiener",
     "two-point",
     "two-point-boosting",
+    "ring-finder",
 )  # on data of their own: test_matched_filter.py, test_transits.py, test_fields.py, test_points.py, ...
 GENERAL = [name for name in PARTS["baseline"] if name not in ELSEWHERE]
 SMALL = {

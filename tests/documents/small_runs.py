@@ -16,7 +16,7 @@ def small(study):
 
     table = study.to_dict()
     source = table["data"]["source"]
-    if isinstance(source, dict) and source["name"] == "galaxies":
+    if isinstance(source, dict) and source["name"] in ("galaxies", "lenses"):
         source.update(objects=OBJECTS, size=PIXELS)
     if isinstance(source, dict) and source["name"] == "binaries":
         source.update(objects=OBJECTS, parts=(0.6, 0.2, 0.2))
@@ -70,7 +70,7 @@ def _few(baseline):
     spec = {"name": baseline} if isinstance(baseline, str) else dict(baseline)
     if "forest" in spec["name"]:
         return {**spec, "trees": 8}
-    if "boosting" in spec["name"]:
+    if "boosting" in spec["name"] or spec["name"] == "ring-finder":
         return {**spec, "iterations": 8}
     if spec["name"] == "planck-likelihood":
         return {**spec, "proposals": 500, "least": 0.0}

@@ -128,7 +128,7 @@ def features(
 
     Scalars stand as they are (missing = NaN) and labels as class indices. With ``colours``, each pair of neighbouring
     magnitudes (scalars whose unit is mag and that are not errors) adds its difference. Images become the statistics
-    of ``gsnn.baselines.statistics``, or the pixels of their centre; light curves those of
+    of ``gsnn.baselines.statistics`` or ``gsnn.baselines.rings``, or the pixels of their centre; light curves those of
     ``gsnn.baselines.light_curves``, points those of ``gsnn.baselines.points``; other dense columns become 64
     local means.
     """
@@ -165,13 +165,14 @@ def _place(columns: Sequence[Column], name: str) -> int:
 
 
 def _dense(view: View, column: Column, images: str) -> tuple[Float[np.ndarray, "object feature"], list[str]]:
+    reduce = _local_means
     if column.kind == "image" and len(column.shape) == 3:
         if images == "statistics":
             from .statistics import statistics as reduce
+        elif images == "rings":
+            from .rings import rings as reduce
         else:
             from .statistics import central_pixels as reduce
-    else:
-        reduce = _local_means
     parts, names = [], []
     for chunk in view.chunks([column.name], CHUNK):
         part, names = reduce(chunk[column.name])

@@ -37,6 +37,19 @@ class CASForest(Forest):
         return "CAS, Gini, M20, sizes and colours of the images; " + super().describe()
 
 
+class RingFinder(Boosting):
+    """Gradient boosting on blue light in rings around red galaxies, and on the statistics of ``CASBoosting``."""
+
+    images = "rings"
+
+    def __init__(self, inputs: Schema, target: Column, *, iterations: int = 300):
+        super().__init__(inputs, target, colours=False, iterations=iterations)
+        _need_image(inputs, "ring-finder")
+
+    def describe(self) -> str:
+        return "Differences of colours in rings (Gavazzi et al. 2014), and CAS statistics; " + super().describe()
+
+
 class PixelForest(Forest):
     """A random forest on the central pixels of the images, averaged down to 32 x 32."""
 

@@ -26,6 +26,10 @@ BASELINES = {
         "gradient boosting on concentration, asymmetry and smoothness",
         ["cas", "boosting", "scikit-learn"],
     ),
+    "ring-finder": (
+        "gradient boosting on blue light in rings, with concentration, asymmetry and smoothness",
+        ["rings", "cas", "boosting", "scikit-learn"],
+    ),
     "cas-forest": ("a random forest on concentration, asymmetry and smoothness", ["cas", "forest", "scikit-learn"]),
     "pixel-forest": ("a random forest on pixels", ["forest", "scikit-learn"]),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +16,7 @@ from ..data.schema import Column, Schema
 from ..data.source import within
 from ..errors import ConfigError, suggest
 from . import profiles, psf, sed
-from .population import CLASSES, MERGER, SKY, Draw, arcsin, draw_galaxies, exp10, positions
+from .population import CLASSES, MERGER, SKY, Draw, apparent, arcsin, draw_galaxies, exp10, positions
 from .population import Galaxies as Population
 from .structure import Light, neighbours, structure
 
@@ -32,6 +32,7 @@ class Scene:
     image: Float[Tensor, "object band y x"]
     variance: Float[Tensor, "object band y x"]
     snr: Float[Tensor, " object"]
+    truth: dict[str, np.ndarray] = field(default_factory=dict)  # further columns
 
 
 class Galaxies:
@@ -58,6 +59,8 @@ class Galaxies:
     ``fractions`` the shares of smooth, spiral, edge-on and merging, ``crowding`` the chance of an unrelated galaxy, and
     again of a star, in the stamp. Raises ConfigError for settings that cannot be drawn.
     """
+
+    sky_name = "galaxies"
 
     def __init__(
         self,
@@ -214,22 +217,25 @@ class Galaxies:
             "dec": dec,
         }
         return {
-            "id": np.array([f"galaxies-{seed}-{row}" for row in rows.tolist()], dtype=object),
+            "id": np.array([f"{self.sky_name}-{seed}-{row}" for row in rows.tolist()], dtype=object),
             "morphology": np.array(CLASSES, dtype=object)[galaxies.label.numpy()],
             **{name: value.numpy() for name, value in values.items()},
+            **scene.truth,
         }
 
     def population(self, rows: Int64[Tensor, " object"], seed: int) -> Population:
-        """The parameters of the galaxies; radii from 0.9 of the seeing up to a sixth of the stamp."""
-        return draw_galaxies(
-            Draw(seed, rows),
-            bright=self.magnitudes[0],
-            faint=self.magnitudes[1],
-            smallest=0.9 * self.seeing,
-            largest=self.size * self.pixel_scale / 6,
-            fractions=self.fractions,
-            crowding=self.crowding,
-        )
+        """The parameters of the galaxies."""
+        draw = Draw(seed, rows)
+        return draw_galaxies(draw, apparent(draw, *self.magnitudes, *self.radii), self.fractions, self.crowding)
+
+    @property
+    def radii(self) -> tuple[float, float]:
+        """The smallest and the largest in arcsec: 0.9 of the seeing, a sixth of the stamp."""
+        return 0.9 * self.seeing, self.size * self.pixel_scale / 6
+
+    def centre(self, draw: Draw) -> Float[Tensor, "object 2"]:
+        """x and y of the galaxies in arcsec from the first pixel of the stamp."""
+        return ((self.size - 1) / 2 + draw.uniform("dither", -0.5, 0.5, 2)) * self.pixel_scale
 
     def fwhm(self, draw: Draw) -> Float[Tensor, "object band"]:
         """Seeing of each exposure, sharper to the red as wavelength^-0.2 (Kolmogorov)."""
@@ -244,7 +250,7 @@ class Galaxies:
         ky, kx = profiles.wavenumbers(frame, self.pixel_scale)
         total = 1 - (1 - g.bulge) * g.dust + g.tides + (g.label == MERGER) * g.other
         unit = exp10(-0.4 * (g.magnitude - ZERO_POINT)) / total  # nmgy of the undisturbed galaxy in r
-        centre = ((self.size - 1) / 2 + draw.uniform("dither", -0.5, 0.5, 2)) * self.pixel_scale
+        centre = self.centre(draw)
         filters = psf.transfer(ky, kx, self.fwhm(draw), self.pixel_scale).mul_(unit[:, None, None, None])
 
         light = self._smooth(ky, kx, centre, g)

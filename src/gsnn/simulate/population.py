@@ -130,20 +130,17 @@ def apparent(
 
 def draw_galaxies(
     draw: Draw,
-    *,
-    bright: float,
-    faint: float,
-    smallest: float,
-    largest: float,
+    seen: tuple[Float[Tensor, " object"], Float[Tensor, " object"], Float[Tensor, " object"]],
     fractions: tuple[float, ...],
     crowding: float,
 ) -> Galaxies:
-    """The galaxies of ``draw.rows``; ``crowding`` is the chance of an unrelated neighbour.
+    """The galaxies of ``draw.rows`` with the magnitude, redshift and half-light radius that are ``seen``.
 
-    An elliptical is a bulge of share 1. Colours follow type as in nature, with red (anaemic) spirals and blue
-    (rejuvenated) ellipticals among them.
+    ``fractions`` are the shares of the classes, ``crowding`` the chance of an unrelated neighbour. An elliptical is a
+    bulge of share 1. Colours follow type as in nature, with red (anaemic) spirals and blue (rejuvenated) ellipticals
+    among them.
     """
-    magnitude, redshift, radius = apparent(draw, bright, faint, smallest, largest)
+    magnitude, redshift, radius = seen
     label = torch.bucketize(draw.uniform("class"), torch.tensor(fractions[:-1]).cumsum(0), right=True)
 
     def pick(*values: float) -> Float[Tensor, " object"]:
