@@ -6,6 +6,7 @@ python docs/make_figures.py runs/expansion docs/images/expansion.png --corner 0
 python docs/make_figures.py runs/nbody-emulator docs/images/nbody-spectra.png --spectra
 python docs/make_figures.py runs/nbody-emulator docs/images/nbody-maps.png --map 0
 python docs/make_figures.py runs/halo-mass docs/images/halo-mass.png --clouds
+python docs/make_figures.py runs/lens-finding docs/images/lens-finding.png --pictures 10
 """
 
 from __future__ import annotations
@@ -156,6 +157,32 @@ def clouds(run: Path, out: Path, count: int = 6) -> None:
         f.savefig(out, facecolor="white")
 
 
+def pictures(run: Path, count: int, out: Path) -> None:
+    """A row of ``count`` images of each class."""
+    from gsnn.data.survey import Survey
+    from gsnn.report.images import thumbnail
+    from gsnn.study import Study
+
+    study, survey = Study.load(run / "study.toml"), Survey.open(run / "survey")
+    column = next(c for c in survey.schema.of_kind("image") if c.name in study.data.inputs)
+    (target,) = study.data.target if isinstance(study.data.target, (list, tuple)) else [study.data.target]
+    classes = survey.schema[target].classes
+    view = survey.view()
+    label = view.columns([target])[target]
+    figure = Figure(figsize=(1.2 * count, 1.35 * len(classes)))
+    for k, name in enumerate(classes):
+        shown = view.take(np.flatnonzero(label == k)[:count]).columns([column.name])[column.name]
+        for i, picture in enumerate(shown):
+            axes = figure.add_axes(
+                ((i + 0.01) / count, 1 - (k + 0.99) / len(classes), 0.98 / count, 0.84 / len(classes))
+            )
+            axes.imshow(thumbnail(picture, column.bands), origin="lower")
+            axes.set_axis_off()
+            if i == 0:
+                axes.set_title(name, loc="left", fontsize=10, pad=3)
+    figure.savefig(out, dpi=100, facecolor="white")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path)
@@ -171,6 +198,7 @@ def main() -> None:
     )
     parser.add_argument("--variance", action="store_true", help="draw what an emulator misses, in cosmic variance")
     parser.add_argument("--clouds", action="store_true", help="draw the run's clouds of points instead")
+    parser.add_argument("--pictures", type=int, help="draw so many images of each class instead")
     asked = parser.parse_args()
     for name, draw in (("fitted", fitted), ("variance", variance), ("clouds", clouds), ("draws", drawn)):
         if getattr(asked, name):
@@ -178,6 +206,9 @@ def main() -> None:
             return
     if asked.spectra:
         spectra(asked.run, asked.out)
+        return
+    if asked.pictures is not None:
+        pictures(asked.run, asked.pictures, asked.out)
         return
     if asked.map is not None:
         maps(asked.run, asked.map, asked.out)

@@ -30,6 +30,7 @@ PAPERS: dict[str, tuple[str, int, str, str]] = {
     "resnet": ("He et al.", 2016, "Deep residual learning for image recognition, CVPR", "doi:10.1109/CVPR.2016.90"),
     "saliency": ("Simonyan, Vedaldi & Zisserman", 2014, "Deep inside convolutional networks, ICLR workshop", "arXiv:1312.6034"),
     "sanity": ("Adebayo et al.", 2018, "Sanity checks for saliency maps, NeurIPS 31", "arXiv:1810.03292"),
+    "rings": ("Gavazzi et al.", 2014, "RingFinder: automated detection of galaxy-scale gravitational lenses, ApJ 785, 144", "arXiv:1403.1041"),
     "scikit-learn": ("Pedregosa et al.", 2011, "Scikit-learn: machine learning in Python, JMLR 12, 2825", ""),
     "scipy": ("Virtanen et al.", 2020, "Nature Methods 17, 261", "doi:10.1038/s41592-019-0686-2"),
     "shap": ("Lundberg & Lee", 2017, "A unified approach to interpreting model predictions, NeurIPS 30", "arXiv:1705.07874"),
