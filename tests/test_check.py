@@ -132,18 +132,26 @@ def test_some_rows_of_a_source():
 @pytest.mark.parametrize("name", [name for name, path in built_in().items() if "obtain" not in path.read_text()])
 def test_a_built_in_study_that_needs_no_data_works_from_the_start(name, monkeypatch):
     source = Study.load(name).data.source
-    counts = {"fields": "maps", "lensing": "maps", "groups": "groups", "galaxy-boxes": "boxes"}
+    counts = {
+        "fields": "maps",
+        "lensing": "maps",
+        "groups": "groups",
+        "galaxy-boxes": "boxes",
+        "foregrounds": "patches",
+    }
     count = "of.stars" if "of" in source else counts.get(source["name"], "objects")
     small = [f"data.source.{count}={200 if count == 'maps' else 48}"]
     if source["name"] == "lensing":
         small = ["data.source.maps=60", "data.split.fractions=[0.4, 0.3, 0.3]"]
         small += [f"data.source.{key}={value}" for key, value in (("side", 48), ("pixel", 2.0), ("margin", 0))]
+    if source["name"] == "foregrounds":
+        small = ["data.source.patches=60", "data.source.side=16", "data.split.fractions=[0.4, 0.3, 0.3]"]
     if source["name"] == "nbody":
         small = [f"data.source.{key}={value}" for key, value in (("boxes", 24), ("side", 8), ("steps", 2))]
     if source["name"] == "cmb":
         monkeypatch.setattr("gsnn.simulate.cmb.spectra", planck_files.universe)
         small = ["data.source.universes=96", "objective.components=8"]
-    own = {"lensing": "['kaiser-squires']", "nbody": "['2lpt']", "cmb": "['polynomial']"}
+    own = {"lensing": "['kaiser-squires']", "nbody": "['2lpt']", "cmb": "['polynomial']", "foregrounds": "['ilc']"}
     baselines = own.get(source["name"], "['prior']")
     torch.manual_seed(0)
     assert check_study(Study.load(name, tuple(small)).set("train.batch=16", f"evaluate.baselines={baselines}"))

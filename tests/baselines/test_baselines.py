@@ -37,6 +37,8 @@ ELSEWHERE = (
     "two-point",
     "two-point-boosting",
     "ring-finder",
+    "ilc",
+    "frequency-wiener",
 )  # on data of their own: test_matched_filter.py, test_transits.py, test_fields.py, test_points.py, ...
 GENERAL = [name for name in PARTS["baseline"] if name not in ELSEWHERE]
 SMALL = {

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from gsnn.baselines.component_separation import ILC, FrequencyWiener
-from gsnn.data.components import beam, combine, covariance, lost, plane, shares, to_modes, twice
+from gsnn.data.components import beam, combine, covariance, lost, plane, rings, shares, to_modes, twice
 from gsnn.data.schema import Column, Schema
 from gsnn.data.shear import ARCMIN, multipoles
 from gsnn.errors import GsnnError
@@ -37,10 +37,13 @@ def skies(n: int, noise: float = 1.0, seed: int = 0, beams=(30.0, 15.0, 10.0)):
 
 
 def test_all_modes_are_counted_once():
+    place, counts = rings(multipoles(SIDE, PIXEL))
+    assert float(counts.sum()) == float(twice(SIDE).sum() * SIDE) == SIDE**2
+    assert place.max() == len(counts) - 1
+    assert counts.min() >= 1
     where = plane(schema(), schema()["maps"])
-    assert float(where.counts.sum()) == SIDE**2
-    assert float(twice(SIDE).sum() * SIDE) == SIDE**2
-    assert where.place.max() == len(where.counts) - 1
+    weight = twice(SIDE).repeat(SIDE)
+    assert torch.allclose(where.average @ weight, torch.ones(len(counts), dtype=torch.float64))
 
 
 def test_a_component_that_all_bands_see_alike_is_left_as_it_is():

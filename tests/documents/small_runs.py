@@ -35,6 +35,9 @@ def small(study):
     if isinstance(source, dict) and source["name"] == "lensing":
         source.update(maps=60, side=32, margin=0)
         table["data"]["split"] = {"fractions": [0.4, 0.3, 0.3]}
+    if isinstance(source, dict) and source["name"] == "foregrounds":
+        source.update(patches=60, side=16)
+        table["data"]["split"] = {"fractions": [0.6, 0.2, 0.2]}
     if isinstance(source, dict) and source["name"] == "groups":
         source.update(groups=OBJECTS)
     if isinstance(source, dict) and source["name"] == "galaxy-boxes":

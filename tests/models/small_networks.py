@@ -24,6 +24,7 @@ KINDS = {
     **dict.fromkeys(SEQUENCES, (("curve", "table"), ("series", "strain"))),
     "joint": (("image", "curve", "table"),),
     "mass-map": (("shear",),),
+    "clean-map": (("frequencies",),),
     "candidate-cnn": (("views", "table"), ("views",)),
 }
 SMALL = {
@@ -34,6 +35,7 @@ SMALL = {
     "field-cnn": {"width": 8, "depth": 2, "bands": 5, "hidden": 16},
     "unet": {"width": 8, "depth": 2},
     "mass-map": {"width": 8, "depth": 2, "iterations": 3},
+    "clean-map": {"width": 8, "depth": 2},
     "cnn1d": {"width": 8, "depth": 3},
     "candidate-cnn": {"width": 8, "depth": 2, "candidates": 2},
     "resnet1d": {"width": 8, "blocks": [1, 1]},
@@ -66,9 +68,13 @@ def schema(*kinds, y=18, x=16):
     columns["strain"] = [Column("strain", "strain", shape=(2, 19))]
     sky = {"shape": (2, 16, 16), "pixel_scale": 60.0}
     columns["shear"] = [Column("shear", "image", **sky), Column("noise", "image", **sky | {"shape": (1, 16, 16)})]
-    if "shear" in kinds:
-        return Schema.of(itertools.chain(*(columns[kind] for kind in kinds)), spectrum="[[10, 1000000], [1e-5, 1e-15]]")
-    return Schema.of(itertools.chain(*(columns[kind] for kind in kinds)))
+    columns["frequencies"] = [Column("maps", "image", bands=("low", "high"), **sky)]
+    told = {
+        "shear": {"spectrum": "[[10, 1000000], [1e-5, 1e-15]]"},
+        "frequencies": {"spectrum": "[[2, 1e6], [1e-6, 1e-6]]", "beams_arcmin": "[3.0, 2.0]", "beam_arcmin": "2.5"},
+    }
+    found = itertools.chain(*(columns[kind] for kind in kinds))
+    return Schema.of(found, **{name: value for kind in kinds for name, value in told.get(kind, {}).items()})
 
 
 def columns(inputs, n=5, seed=0, steps=6):

@@ -27,7 +27,7 @@ class Plane(NamedTuple):
     """The modes of a map, what the bands see of them, and what is wanted of them."""
 
     place: Int64[Tensor, "y x2"]  # the ring that each mode belongs to
-    counts: Float[Tensor, " ring"]  # modes of the whole plane in it
+    average: Float[Tensor, "ring mode"]  # of the modes of a ring, each column of ``rfft2`` counted once
     seen: Float[Tensor, "band y x2"]
     wanted: Float[Tensor, "y x2"]  # the beam of the answer
     power: Float[Tensor, "y x2"]  # of a pixel of the component, before any beam; above 0
@@ -54,20 +54,22 @@ def plane(inputs: Schema, column: Column) -> Plane:
     beams = json.loads(told["beams_arcmin"])
     if len(beams) != column.shape[0]:
         raise GsnnError(f"{column.name!r} has {column.shape[0]} bands, and {len(beams)} beams are told")
-    side, pixel = column.shape[-1], column.pixel_scale / 60
-    multipole = multipoles(side, pixel)
-    place, counts = rings(multipole)
-    known, spectrum = np.array(json.loads(told["spectrum"]))
-    power = np.interp(multipole.numpy(), known, spectrum, left=0.0, right=0.0) / (pixel * ARCMIN) ** 2
-    usual = inputs.provenance.get("covariance")
-    return Plane(
-        place,
-        counts,
-        torch.stack([beam(multipole, one) for one in beams]),
-        beam(multipole, float(told["beam_arcmin"])),
-        torch.from_numpy(power).clamp(min=1e-6 * float(power.max())),
-        torch.tensor(json.loads(usual), dtype=torch.float64) if usual else None,
-    )
+    with torch.device("cpu"):  # values, also for a network that is made without any
+        side, pixel = column.shape[-1], column.pixel_scale / 60
+        multipole = multipoles(side, pixel)
+        place, counts = rings(multipole)
+        average = torch.nn.functional.one_hot(place.flatten()).T / counts[:, None]
+        known, spectrum = np.array(json.loads(told["spectrum"]))
+        power = np.interp(multipole.numpy(), known, spectrum, left=0.0, right=0.0) / (pixel * ARCMIN) ** 2
+        usual = inputs.provenance.get("covariance")
+        return Plane(
+            place,
+            average,
+            torch.stack([beam(multipole, one) for one in beams]),
+            beam(multipole, float(told["beam_arcmin"])),
+            torch.from_numpy(power).clamp(min=1e-6 * float(power.max())),
+            torch.tensor(json.loads(usual), dtype=torch.float64) if usual else None,
+        )
 
 
 def twice(side: int) -> Float[Tensor, " x2"]:
@@ -101,11 +103,8 @@ def covariance(modes: Tensor, where: Plane) -> Float[Tensor, "object ring band b
     """
     weight = (twice(modes.shape[2]) / where.power).sqrt() / where.seen.clamp(min=FLOOR)
     rows = torch.view_as_real(modes * weight.to(modes.real)).flatten(2, 3)
-    place, found = where.place.flatten().to(modes.device), []
-    for ring in range(len(where.counts)):
-        some = rows[:, :, place == ring].flatten(2)
-        found.append(some @ some.mT / float(where.counts[ring]))
-    return torch.stack(found, 1)
+    pairs = (rows[:, :, None] * rows[:, None]).sum(-1)  # [object, band, band, mode]
+    return (pairs @ where.average.to(pairs).T).movedim(-1, 1)
 
 
 def shares(

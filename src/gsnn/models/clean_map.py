@@ -46,17 +46,18 @@ class CleanMap(UNet):
         channels = Column("maps", "field", shape=(column.shape[0] + 1, *column.shape[1:]))
         super().__init__(Schema.of([channels]), outputs, width=width, depth=depth, boundary="periodic", dropout=dropout)
         self.column, self.plane, self.mix = column.name, plane(inputs, column), mix
-        power = self.plane.power * self.plane.wanted**2
-        self.unit = float(power.mean().sqrt())  # rms of the answer, in native units
-        self.error = float((power * lost(self.plane)).mean().sqrt())  # of the filter in the usual sky
+        with torch.device("cpu"):
+            power = self.plane.power * self.plane.wanted**2
+            self.unit = float(power.mean().sqrt())  # rms of the answer, in native units
+            self.error = float((power * lost(self.plane)).mean().sqrt())  # of the filter in the usual sky
 
     def given(self, **columns: Tensor) -> tuple[Float[Tensor, "object 1 y x"], Float[Tensor, "object channel y x"]]:
         """The Wiener filter in native units; it and the bands beyond it in units near 1."""
-        with torch.no_grad(), torch.autocast(columns[self.column].device.type, enabled=False):
+        with torch.no_grad():
             maps = columns[self.column].float()
             if maps.shape[0] == 0:  # no Fourier transform takes it
                 return maps[:, :1], maps.new_zeros(0, maps.shape[1] + 1, *maps.shape[2:])
-            modes = to_modes(maps.double())  # beams are divided by
+            modes = to_modes(maps.double())  # beams are divided by; autocast leaves double precision alone
             total = covariance(modes, self.plane)
             if self.plane.usual is not None:
                 total = total + self.mix * (self.plane.usual.to(total) - total)
