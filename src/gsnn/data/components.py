@@ -27,7 +27,7 @@ class Plane(NamedTuple):
     """The modes of a map, what the bands see of them, and what is wanted of them."""
 
     place: Int64[Tensor, "y x2"]  # the ring that each mode belongs to
-    average: Float[Tensor, "ring mode"]  # of the modes of a ring, each column of ``rfft2`` counted once
+    average: Float[Tensor, "ring mode"]  # over the modes of a ring
     seen: Float[Tensor, "band y x2"]
     wanted: Float[Tensor, "y x2"]  # the beam of the answer
     power: Float[Tensor, "y x2"]  # of a pixel of the component, before any beam; above 0
@@ -58,7 +58,7 @@ def plane(inputs: Schema, column: Column) -> Plane:
         side, pixel = column.shape[-1], column.pixel_scale / 60
         multipole = multipoles(side, pixel)
         place, counts = rings(multipole)
-        average = torch.nn.functional.one_hot(place.flatten()).T / counts[:, None]
+        average = torch.nn.functional.one_hot(place.flatten()).T * twice(side).repeat(side) / counts[:, None]
         known, spectrum = np.array(json.loads(told["spectrum"]))
         power = np.interp(multipole.numpy(), known, spectrum, left=0.0, right=0.0) / (pixel * ARCMIN) ** 2
         usual = inputs.provenance.get("covariance")
@@ -101,10 +101,11 @@ def covariance(modes: Tensor, where: Plane) -> Float[Tensor, "object ring band b
     Within a ring all spectra are taken to fall as that one does, behind each band's own beam. ``modes`` are [object,
     band, y, x2].
     """
-    weight = (twice(modes.shape[2]) / where.power).sqrt() / where.seen.clamp(min=FLOOR)
-    rows = torch.view_as_real(modes * weight.to(modes.real)).flatten(2, 3)
+    device = modes.device
+    weight = where.average.to(device) * where.power.to(device).flatten() ** -1
+    rows = torch.view_as_real(modes / where.seen.clamp(min=FLOOR).to(device)).flatten(2, 3)
     pairs = (rows[:, :, None] * rows[:, None]).sum(-1)  # [object, band, band, mode]
-    return (pairs @ where.average.to(pairs).T).movedim(-1, 1)
+    return (pairs @ weight.to(pairs).T).movedim(-1, 1)
 
 
 def shares(
