@@ -45,6 +45,7 @@ def emulated(question: Question, seed: int) -> tuple[np.ndarray, dict[str, Any]]
 def called(question: Question, theta: np.ndarray, kept: Path) -> tuple[np.ndarray, np.ndarray, float]:
     """CAMB's log posterior and derived numbers at each point, and CPU seconds a call; calls already made are read."""
     done = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
+    done = done[: len(theta)]
     if done and not np.allclose([one["theta"] for one in done], theta[: len(done)], rtol=1e-12):
         raise SystemExit(f"{kept} holds calls at other points; remove it")
     with open(kept, "a") as file:
@@ -57,7 +58,6 @@ def called(question: Question, theta: np.ndarray, kept: Path) -> tuple[np.ndarra
             done.append(one | {"cpu_s": time.process_time() - start})
             file.write(json.dumps(done[-1]) + "\n")
             file.flush()
-    done = done[: len(theta)]
     logs = question.log_prior(theta) - 0.5 * np.array([one["chi2"] for one in done])
     derived = np.array([[one[name] for name in DERIVED] for one in done])
     return logs, derived, float(np.mean([one["cpu_s"] for one in done]))

@@ -6,7 +6,7 @@ python docs/make_figures.py runs/expansion docs/images/expansion.png --corner 0
 python docs/make_figures.py runs/nbody-emulator docs/images/nbody-spectra.png --spectra
 python docs/make_figures.py runs/nbody-emulator docs/images/nbody-maps.png --map 0
 python docs/make_figures.py runs/halo-mass docs/images/halo-mass.png --clouds
-python docs/make_figures.py runs/lens-finding docs/images/lens-finding.png --pictures 10
+python docs/make_figures.py runs/lens-finding docs/images/lens-finding.png --pictures 8
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ def pictures(run: Path, count: int, out: Path) -> None:
             axes.set_axis_off()
             if i == 0:
                 axes.set_title(name, loc="left", fontsize=10, pad=3)
-    figure.savefig(out, dpi=100, facecolor="white")
+    figure.savefig(out, dpi=90, facecolor="white")
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from gsnn.report import figures, images, sky, survey, theme
+from gsnn.report import figures, images, posteriors, sky, survey, theme
 from gsnn.report.parts import Parts
 from gsnn.report.story import badges
 from gsnn.report.words import duration, measured, number
@@ -30,6 +30,7 @@ BINS = [
 LEVELS = np.arange(1, 100) / 100
 U, V = RNG.random((2, 2000))
 DRAWN = {
+    "corner": lambda: posteriors.corner({who: RNG.normal(size=(300, 3)) for who in ("network", "chain", "grid", "other")}, list("abc")),
     "loss": lambda: figures.loss_curves(LOG),
     "loss-empty": lambda: figures.loss_curves([]),
     "loss-nan": lambda: figures.loss_curves([*LOG, {"event": "step", "step": 61, "loss": float("nan")}]),

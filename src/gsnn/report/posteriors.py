@@ -58,7 +58,7 @@ def corner(
                         x, y, z, levels = _contours((points[:, column], low[column], high[column]), given)
                         if not place:
                             ax.contourf(x, y, z, [*levels, z.max() * 1.01], colors=[colour, colour], alpha=0.22)
-                        ax.contour(x, y, z, levels, colors=colour, linestyles=line, linewidths=1.2)
+                        ax.contour(x, y, z, levels, colors=colour, linestyles=[line], linewidths=1.2)
                 if truth is not None:
                     ax.axvline(truth[column], color=SOFT, lw=0.8)
                     if row != column:
