@@ -6,6 +6,7 @@ python docs/make_figures.py runs/expansion docs/images/expansion.png --corner 0
 python docs/make_figures.py runs/nbody-emulator docs/images/nbody-spectra.png --spectra
 python docs/make_figures.py runs/nbody-emulator docs/images/nbody-maps.png --map 0
 python docs/make_figures.py runs/halo-mass docs/images/halo-mass.png --clouds
+python docs/make_figures.py runs/cmb-foregrounds docs/images/cmb-foregrounds.png --map 1 --errors
 python docs/make_figures.py runs/lens-finding docs/images/lens-finding.png --pictures 8
 """
 
@@ -68,16 +69,22 @@ def spectra(run: Path, out: Path) -> None:
         field_spectra(told).figure.savefig(out, dpi=110, facecolor="white")
 
 
-def maps(run: Path, place: int, out: Path) -> None:
-    """One object of maps.npz by all methods."""
+def maps(run: Path, place: int, out: Path, errors: bool = False) -> None:
+    """One object of maps.npz by all methods; with ``errors`` the truth, and what each is off."""
+    from gsnn.report.maps import limits
     from gsnn.report.maps import maps as drawing
 
     with np.load(run / "maps.npz") as kept:
-        panels = {"truth": kept["truth"][place]}
-        panels |= {key.removeprefix("map."): kept[key][place] for key in kept.files if key.startswith("map.")}
+        truth = kept["truth"][place]
+        panels = {key.removeprefix("map."): kept[key][place] for key in kept.files if key.startswith("map.")}
         label = str(kept["label"]) if "label" in kept.files else ""
+    how = {"label": label, "columns": 3}
+    if errors:
+        panels = {f"{who}: error": one - truth for who, one in panels.items()}
+        end = max(map(abs, limits(list(panels.values()))))
+        how |= {"spans": [limits([truth]), *[(-end, end)] * len(panels)], "diverging": True, "columns": len(panels) + 1}
     with style():
-        drawing(panels, label=label, columns=3).figure.savefig(out, dpi=110, facecolor="white")
+        drawing({"truth": truth} | panels, **how).figure.savefig(out, dpi=110, facecolor="white")
 
 
 def drawn(path: Path, out: Path) -> None:
@@ -192,6 +199,7 @@ def main() -> None:
     parser.add_argument("--corner", type=int, help="draw the posterior of the run's object of this number instead")
     parser.add_argument("--spectra", action="store_true", help="draw the spectra of fields instead")
     parser.add_argument("--map", type=int, help="draw the maps of the run's object of this number instead")
+    parser.add_argument("--errors", action="store_true", help="with --map: the truth, and the error of each method")
     parser.add_argument("--fitted", action="store_true", help="draw measured power spectra and the theory instead")
     parser.add_argument(
         "--draws", action="store_true", help="RUN is a file of draws (.npz): draw a corner plot of them"
@@ -211,7 +219,7 @@ def main() -> None:
         pictures(asked.run, asked.pictures, asked.out)
         return
     if asked.map is not None:
-        maps(asked.run, asked.map, asked.out)
+        maps(asked.run, asked.map, asked.out, asked.errors)
         return
     if asked.corner is not None:
         corner(asked.run, asked.corner, asked.out)
