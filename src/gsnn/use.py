@@ -114,7 +114,7 @@ def evaluate(run: Run, data: Any, progress: Progress) -> dict[str, Any]:
     if data is None:
         one = run.ground
         folder, view, dropped = run.path, one.test, 0
-        found = predictions_file(folder / "predictions.parquet", one, view, trained, progress)
+        found, _ = predictions_file(folder / "predictions.parquet", one, view, trained, progress)
         return judged(run.study, one, view, found, {}, run.resolved.get("seed", 0))[one.target]
     with _Opened(run, data, progress) as survey:
         one = everything_as_test(run.study, survey, run.model.targets)
@@ -123,7 +123,7 @@ def evaluate(run: Run, data: Any, progress: Progress) -> dict[str, Any]:
         progress.say(_reckoning(run, one, view, dropped))
         folder = run.path / "evaluations" / _slug(data)
         folder.mkdir(parents=True, exist_ok=True)
-        found = predictions_file(folder / "predictions.parquet", one, view, trained, progress)
+        found, _ = predictions_file(folder / "predictions.parquet", one, view, trained, progress)
         verdict = judged(run.study, one, view, found, {}, run.resolved.get("seed", 0))[one.target]
     from .evaluation.headline import headline
 

@@ -12,7 +12,7 @@ from gsnn.rng import Rng
 
 INPUTS = Schema.of([Column("x", "scalar"), Column("y", "scalar")])
 TARGETS = Schema.of([Column("a", "scalar"), Column("b", "scalar")])
-NOISE, STEPS = 0.15, 400
+NOISE, STEPS = 0.15, 600
 MLP = {"name": "mlp", "width": 32, "depth": 2}
 CASES = {
     "posterior": ({"name": "posterior", "layers": 2, "width": 32}, MLP),
