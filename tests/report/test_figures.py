@@ -31,7 +31,7 @@ LEVELS = np.arange(1, 100) / 100
 U, V = RNG.random((2, 2000))
 POINTS = RNG.normal(size=(300, 3))
 DRAWN = {
-    "corner": lambda: posteriors.corner({who: POINTS for who in ("network", "chain", "grid", "other")}, list("abc")),
+    "corner": lambda: posteriors.corner(dict.fromkeys(("network", "chain", "grid", "other"), POINTS), list("abc")),
     "loss": lambda: figures.loss_curves(LOG),
     "loss-empty": lambda: figures.loss_curves([]),
     "loss-nan": lambda: figures.loss_curves([*LOG, {"event": "step", "step": 61, "loss": float("nan")}]),
