@@ -17,7 +17,7 @@ def small(study):
     table = study.to_dict()
     source = table["data"]["source"]
     if isinstance(source, dict) and source["name"] in ("galaxies", "lenses"):
-        source.update(objects=OBJECTS, size=PIXELS)
+        source.update(objects=OBJECTS, size=PIXELS if source["name"] == "galaxies" else 48)
     if isinstance(source, dict) and source["name"] == "binaries":
         source.update(objects=OBJECTS, parts=(0.6, 0.2, 0.2))
     if isinstance(source, dict) and source["name"] == "cmb":

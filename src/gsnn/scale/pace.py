@@ -87,11 +87,10 @@ def pace(
 ) -> Pace:
     """One step of a layout on devices.
 
-    Tensor and context traffic waits in line with the products. What is gathered of shards is copied out of the buffer
-    it came in, and into one what is reduced: read and written once more. Gathering and reducing hides behind compute:
+    Tensor and context traffic waits in line with the products. Gathering and reducing shards hides behind compute:
     all of it, or one piece of it in a pipeline; replicas' all-reduce behind the last piece's backward pass; a
-    pipeline's sends behind half of the compute; nothing hides on a device without ``overlap``. Stragglers are not
-    modelled.
+    pipeline's sends behind half of the compute. Nothing hides on a device without ``overlap``, nor that what is
+    gathered of shards is copied out of the buffer it came in, and into one what is reduced. No stragglers are modelled.
     """
     compute = compute_seconds(shape, layout, micro_batch, sequence, device)
     seconds = dict.fromkeys(("tensor", "context", "shard", "replicate", "pipeline"), 0.0)
@@ -101,7 +100,7 @@ def pace(
         sent[one.dimension] += one.sent
         each = device.seconds(one.kind, one.sent / one.count, *apart[one.dimension])
         seconds[one.dimension] += one.count * each
-        if one.dimension == "shard":
+        if one.dimension == "shard" and not device.overlap:
             seconds["shard"] += 2 * one.count * one.bytes / device.bandwidth
     m, p = layout.microbatches, layout.pipeline
     for name in working(layout):
