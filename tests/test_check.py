@@ -11,8 +11,10 @@ import torch
 from tiny import IMAGES, MIXTURE, TABLE, change, picture_rows, table, table_rows
 
 from gsnn.check import Some, check_study
+from gsnn.data.schema import Column, Schema
 from gsnn.data.survey import Survey
-from gsnn.errors import GsnnError
+from gsnn.errors import ConfigError, GsnnError
+from gsnn.steps.data import augmentations
 from gsnn.study import Study, built_in
 
 STUDIES = {"table": TABLE, "mixture": MIXTURE, "images": IMAGES}
@@ -163,3 +165,12 @@ def test_a_built_in_study_that_needs_data_says_which(name):
     with pytest.raises(GsnnError, match=r"step 2 \(data\) fails: .* needs data: name them by --data PATH") as error:
         check_study(study)
     assert study.data.obtain in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["rotate", "flip", "shift"])
+def test_inputs_are_not_moved_away_from_a_map_that_is_asked_for(name):
+    study = Study.load("cmb-foregrounds").set(f"data.augment=['noise', '{name}']")
+    cmb = Column("cmb", "image", shape=(1, 8, 8))
+    with pytest.raises(ConfigError, match=f"'{name}' would move the inputs and leave the map 'cmb'"):
+        augmentations(study, Schema.of([cmb]))
+    assert len(augmentations(study, Schema.of([Column("brightness", "scalar")]))) == 2

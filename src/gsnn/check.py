@@ -103,7 +103,7 @@ class Some:
 def _step(study: Study, one: Ground, model: Any, batch: dict[str, torch.Tensor], seed: int) -> float:
     from .data.augment import augment
 
-    changes = augmentations(study)
+    changes = augmentations(study, one.targets)
     terms = model.train().terms(augment(batch, changes, Rng(seed), one.inputs), Rng(seed))
     loss = sum((s / w for s, w in terms.values()), torch.zeros(()))
     if not torch.isfinite(loss):

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from gsnn.baselines.component_separation import ILC, FrequencyWiener
-from gsnn.data.components import beam, combine, covariance, lost, plane, rings, shares, to_modes, twice
+from gsnn.data.components import beam, combine, covariance, lost, plane, rings, shares, to_modes
 from gsnn.data.schema import Column, Schema
-from gsnn.data.shear import ARCMIN, multipoles
+from gsnn.data.shear import ARCMIN, multipoles, twice
 from gsnn.errors import GsnnError
 
 SIDE, PIXEL = 32, 10.0

@@ -1,6 +1,7 @@
 """Changes of an object that leave the answer alone: each class says, in ``symmetry``, what it takes for granted.
 
-They act on batches in native units, before any transform, and turn integer images into float32. Every draw has the
+They act on the inputs in batches of native units, before any transform, and turn integer images into float32. Those
+that move pixels (``moves``) would tear inputs from a target that is a map, and are refused there. Every draw has the
 address (seed, purpose, row, epoch), so an object is changed alike in any batch, on any rank and after any resume.
 """
 
@@ -60,6 +61,7 @@ class Rotate(nn.Module):
     """
 
     symmetry = "The sky has no preferred direction: an object turned about the line of sight has the same answer."
+    moves = True
 
     def __init__(self, *, continuous: bool = False, degrees: float = 180.0, edge: Edge = "reflect"):
         super().__init__()
@@ -94,6 +96,7 @@ class Flip(nn.Module):
     """Mirror left and right, and up and down, each with ``probability``."""
 
     symmetry = "A galaxy and its mirror image have the same answer (not so for the sense in which spiral arms wind)."
+    moves = True
 
     def __init__(self, *, probability: float = 0.5):
         super().__init__()
@@ -111,6 +114,7 @@ class Shift(nn.Module):
     """Move by whole pixels, at most ``fraction`` of the size along y and along x; what comes in follows ``edge``."""
 
     symmetry = "Where an object stands in its cut-out says nothing about it."
+    moves = True
 
     def __init__(self, *, fraction: float = 0.05, edge: Edge = "reflect"):
         super().__init__()

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..errors import GsnnError
 from .schema import Column, Schema
-from .shear import ARCMIN, multipoles
+from .shear import ARCMIN, multipoles, twice
 
 FEWEST = 500  # modes to a ring in which covariances are measured
 FLOOR = 1e-3  # of a beam that is divided by
@@ -70,15 +70,6 @@ def plane(inputs: Schema, column: Column) -> Plane:
             torch.from_numpy(power).clamp(min=1e-6 * float(power.max())),
             torch.tensor(json.loads(usual), dtype=torch.float64) if usual else None,
         )
-
-
-def twice(side: int) -> Float[Tensor, " x2"]:
-    """How many modes of the plane each column of ``rfft2`` stands for."""
-    count = torch.full((side // 2 + 1,), 2.0, dtype=torch.float64)
-    count[0] = 1
-    if side % 2 == 0:
-        count[-1] = 1
-    return count
 
 
 def rings(multipole: Float[Tensor, "y x2"]) -> tuple[Int64[Tensor, "y x2"], Float[Tensor, " ring"]]:

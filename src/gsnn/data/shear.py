@@ -52,8 +52,8 @@ def _directions(side: int) -> Float[np.ndarray, "2 y x2"]:
     return np.stack([cos, sin])
 
 
-def _counts(side: int) -> Float[Tensor, " x2"]:
-    """How many modes of the plane each column of ``rfft2`` stands for."""
+def twice(side: int) -> Float[Tensor, " x2"]:
+    """How many modes of the plane each column of ``rfft2`` stands for: 2, and 1 of what has no partner."""
     count = np.full(side // 2 + 1, 2.0)
     count[0] = 1
     if side % 2 == 0:
@@ -105,7 +105,7 @@ def wiener(
     arXiv:1211.0585). Ends when the residual is ``tolerance`` of what it was; with 0 after all ``iterations``.
     """
     side = shear.shape[-1]
-    amplitude, count = power.to(shear).sqrt(), _counts(side).to(shear)
+    amplitude, count = power.to(shear).sqrt(), twice(side).to(shear)
     turn = directions(side).to(shear) * amplitude
     weight = weights(noise)[:, None]
 
@@ -146,7 +146,7 @@ def power_of(inputs: Schema, column: Column) -> Float[Tensor, "y x2"]:
 
 def deviation(power: Float[Tensor, "y x2"]) -> float:
     """The standard deviation of a pixel of maps of this power."""
-    return math.sqrt(float((power * _counts(len(power))).sum()) / len(power) ** 2)
+    return math.sqrt(float((power * twice(len(power))).sum()) / len(power) ** 2)
 
 
 def shear_columns(inputs: Schema) -> tuple[Column, Column]:

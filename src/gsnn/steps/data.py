@@ -248,10 +248,22 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
-def augmentations(study: Study) -> list[torch.nn.Module]:
-    """The changes of the images under which the study says that the answer stays."""
-    specs = enumerate(study.data.augment)
-    return [build(spec, "augment", path=("data", "augment", i), trust=study.trust) for i, spec in specs]
+def augmentations(study: Study, targets: Schema) -> list[torch.nn.Module]:
+    """The changes of the inputs under which the study says that the answer stays.
+
+    Raises ConfigError where a change would move the pixels of the inputs and not those of a map that is asked for.
+    """
+    changes = []
+    for i, spec in enumerate(study.data.augment):
+        path = ("data", "augment", i)
+        changes.append(build(spec, "augment", path=path, trust=study.trust))
+        maps = [
+            c.name for c in targets.columns if c.kind in ("image", "field") and getattr(changes[-1], "moves", False)
+        ]
+        if maps:
+            name = normalise(spec)["name"]
+            raise ConfigError(f"{name!r} would move the inputs and leave the map {maps[0]!r}; leave it out", path)
+    return changes
 
 
 def batch_of(view: View, names: list[str]) -> dict[str, torch.Tensor]:

@@ -150,7 +150,7 @@ def fit_baselines(
     described: dict[str, str] = {}
     train, copies = one.train, study.evaluate.copies
     if copies:
-        train = Copies(train, augmentations(study), one.inputs, copies, seed)
+        train = Copies(train, augmentations(study, one.targets), one.inputs, copies, seed)
     for i, spec in enumerate(study.evaluate.baselines):
         name = normalise(spec)["name"]
         for baseline in built(study, one, spec, ("evaluate", "baselines", i)):

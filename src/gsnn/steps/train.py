@@ -174,7 +174,7 @@ def fit_network(
     folder.mkdir(parents=True, exist_ok=True)
     model = new_model(study, one, train, seed)
     allow(facts(model, settings))
-    changes = augmentations(study)
+    changes = augmentations(study, one.targets)
 
     def change(batch: Batch, rng: Rng) -> Batch:
         return augment(batch, changes, rng, one.inputs)
