@@ -20,6 +20,7 @@ from gsnn.scale.traffic import SENT
 GROUP = {
     "trials": [(asdict(Shape(64 * k, 2, k, k, 256 * k, 16)), 256, 4, 0.1 * k * k) for k in (1, 2, 4)],
     "product": (1e10, 0.1),
+    "stream": 4e9,
     "links": {"all-reduce": 1e9},
     "overheads": {"tensor": 0.01},
 }
@@ -41,8 +42,10 @@ dist.destroy_process_group()
 
 @pytest.fixture
 def ideal(monkeypatch):
-    """Steps of a machine of 20 GFLOP/s and 8 GB/s that keeps exactly to the planner's counts."""
-    exact = device("laptop").__class__("ideal", 20e9, 1.0, 1e9, 8e9, 1, 1e9, 1e9, 10, 0.0, 1e4, bytes_each=4)
+    """Steps of a machine of 20 GFLOP/s, 8 and 30 GB/s that keeps exactly to the planner's counts."""
+    exact = device("laptop").__class__(
+        "ideal", 20e9, 1.0, 1e9, 8e9, 1, 1e9, 1e9, 10, 0.0, 1e4, bytes_each=4, stream=30e9
+    )
     real = trials.trial
 
     def trial(width, layers, side, images, steps=5):
@@ -52,6 +55,7 @@ def ideal(monkeypatch):
 
     monkeypatch.setattr(trials, "trial", trial)
     monkeypatch.setattr(trials, "timed", lambda step, steps: 2 * 1536**3 / 25e9)
+    monkeypatch.setattr(trials, "stream", lambda: exact.stream)
     return exact
 
 
@@ -61,6 +65,7 @@ def test_rates_are_found_from_times(ideal):
     assert found.peak == pytest.approx(25e9)
     assert found.sustained == pytest.approx(0.8, rel=1e-3)
     assert found.bandwidth == pytest.approx(8e9, rel=1e-3)
+    assert found.stream == 30e9
     assert found.memory > 1e9
     made = plan(1e6, 1e8, 1, found, settings=Settings(256))
     assert made.device.name == "here"

@@ -36,6 +36,7 @@ class Device:
     overlap: bool = True  # communication hides behind compute: not where the same cores do both
     links: Mapping[str, float] = field(default_factory=dict)  # kind of collective -> bytes/s within a node, if known
     overheads: Mapping[str, float] = field(default_factory=dict)  # dimension -> seconds a block and piece costs more
+    stream: float | None = None  # bytes/s of long runs (updates of weights, copies), if they are faster than bandwidth
 
     def link(self, inner: int, ranks: int) -> tuple[float, int]:
         """(bytes/s of each rank, hops between nodes) in a ring of ``ranks`` that are ``inner`` devices apart.

@@ -20,8 +20,9 @@ from .shapes import Shape
 def here(processes: int = 1) -> Device:
     """This machine, measured in a few seconds: one accelerator, or one of ``processes`` that share its cores.
 
-    The time of a step is F / rate + M / bandwidth with the planner's own counts of FLOPs and bytes; both rates are by
-    least squares from four trials, relative to their times, the first at most that of square products, the ``peak``.
+    The time of a step is F / rate + M / bandwidth + W / stream with the planner's own counts of FLOPs, of bytes of
+    activations and of bytes of weights' updates; the last rate is measured by itself, and both others are by least
+    squares from four trials, relative to their times, the first at most that of square products, the ``peak``.
     Several processes (as many as accelerators or cores at most) are measured at work together, with the rate of each
     kind of collective between them and, on a CPU, what a block costs more in each dimension of a layout; there nothing
     hides behind compute, which needs the same cores. With one process, half of the memory's bandwidth is assumed
@@ -38,18 +39,20 @@ def here(processes: int = 1) -> Device:
     blank = replace(
         device("laptop"), name="here", peak=1.0, sustained=1.0, bandwidth=math.inf, bytes_each=2 if gpu else 4
     )
-    counts, seconds = [], []
+    stream = found["stream"]
+    counts, seconds, known = [], [], []
     for shape, tokens, images, took in found["trials"]:
         step = (Shape(**shape), Layout(), images, tokens)
         flops = pace(*step, blank).seconds
-        moved = pace(*step, replace(blank, peak=math.inf, bandwidth=1.0)).seconds
+        moved = pace(*step, replace(blank, peak=math.inf, bandwidth=1.0, stream=math.inf)).seconds
         counts.append((flops, moved))
+        known.append(pace(*step, replace(blank, peak=math.inf, stream=stream)).seconds / took)
         seconds.append(took)
     flops, took = found["product"]
     peak = flops / took
     relative = np.array(counts) / np.array(seconds)[:, None]
     scale = relative.max(0)
-    each = lsq_linear(relative / scale, np.ones(len(seconds)), ([scale[0] / peak, 1e-9], np.inf)).x
+    each = lsq_linear(relative / scale, 1 - np.array(known), ([scale[0] / peak, 1e-9], np.inf)).x
     rate, bandwidth = scale / each
     if gpu:
         memory, node, watts = torch.cuda.get_device_properties(0).total_memory, torch.cuda.device_count(), 700.0
@@ -60,5 +63,5 @@ def here(processes: int = 1) -> Device:
     return replace(
         blank, peak=peak, sustained=float(rate / peak), bandwidth=float(bandwidth), memory=float(memory), node=node,
         intra=bandwidth / 2, watts=watts, host=node, overlap=gpu,
-        links=found["links"], overheads=found["overheads"],
+        links=found["links"], overheads=found["overheads"], stream=stream,
     )  # fmt: skip

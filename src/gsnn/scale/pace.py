@@ -101,7 +101,7 @@ def pace(
         each = device.seconds(one.kind, one.sent / one.count, *apart[one.dimension])
         seconds[one.dimension] += one.count * each
         if one.dimension == "shard" and not device.overlap:
-            seconds["shard"] += 2 * one.count * one.bytes / device.bandwidth
+            seconds["shard"] += 2 * one.count * one.bytes / (device.stream or device.bandwidth)
     m, p = layout.microbatches, layout.pipeline
     for name in working(layout):
         seconds["context" if name == "ring" else name] += held(shape, layout)[0] * m * device.overheads.get(name, 0.0)
@@ -115,7 +115,8 @@ def pace(
         "pipeline": max(0.0, seconds["pipeline"] - behind / 2),
     }
     held_bytes = held_bytes or memory(shape, layout, micro_batch, sequence, bytes_each=device.bytes_each)
-    update = 2 * (held_bytes["parameters"] + held_bytes["gradients"] + held_bytes["optimizer"]) / device.bandwidth
+    state = held_bytes["parameters"] + held_bytes["gradients"] + held_bytes["optimizer"]
+    update = 2 * state / (device.stream or device.bandwidth)
     busy = compute + exposed["tensor"]
     return Pace(compute, exposed, busy * bubble(layout) if p > 1 else 0.0, update, sent, held_bytes)
 

@@ -106,6 +106,14 @@ def product() -> tuple[int, float]:
     return 2 * n**3, timed(lambda: one @ one, 5)
 
 
+def stream(parameters: int = 2**24) -> float:
+    """Bytes/s of AdamW's update of so many float32 parameters, each byte of its state counted twice: read, written."""
+    weight = torch.nn.Parameter(torch.zeros(parameters, device="cuda" if torch.cuda.is_available() else "cpu"))
+    weight.grad = torch.ones_like(weight)
+    step = torch.optim.AdamW([weight], fused=True).step
+    return 2 * 16 * parameters / timed(step, 5)
+
+
 def links() -> dict[str, float]:
     """Kind of collective -> bytes/s that a rank sends, among the processes of this group.
 
@@ -158,7 +166,7 @@ def overheads(ranks: int) -> dict[str, float]:
 
 
 def measured() -> dict[str, Any]:
-    """{"trials": [shape, tokens, images, seconds], "product": (FLOPs, seconds), "links", "overheads"}, of this process.
+    """{"trials": [shape, tokens, images, seconds], "product": (FLOPs, seconds), "stream", "links", "overheads"} of this process.
 
     In a group of processes: with all at work, and the slowest one's times, for which the others wait.
     """
@@ -179,6 +187,7 @@ def measured() -> dict[str, Any]:
         found.append((asdict(shape), tokens, case[3], slowest(seconds)))
     flops, seconds = product()
     told = {"trials": found, "product": (flops, slowest(seconds)), "links": {}, "overheads": {}}
+    told["stream"] = 1 / slowest(1 / stream())
     if together:
         told["links"] = links()
         if not torch.cuda.is_available():  # a GPU has work left while the next kernels are prepared
