@@ -136,7 +136,7 @@ def work(layout: dict, given: argparse.Namespace, folder: Path) -> None:
     count, times = counter(), []
     watch = (
         nullcontext() if given.timed else Peak()
-    )  # which takes the interpreter from a step hundreds of times a second
+    )  # which would slow the steps
     with watch as peak:
         for step in range(given.steps):
             start = time.perf_counter()

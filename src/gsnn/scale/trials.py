@@ -166,9 +166,10 @@ def overheads(ranks: int) -> dict[str, float]:
 
 
 def measured() -> dict[str, Any]:
-    """{"trials": [shape, tokens, images, seconds], "product": (FLOPs, seconds), "stream", "links", "overheads"} of this process.
+    """What is measured of this process: {"trials", "product", "stream", "links", "overheads"}.
 
-    In a group of processes: with all at work, and the slowest one's times, for which the others wait.
+    A trial is (shape, tokens, images, seconds), the product (FLOPs, seconds). In a group of processes: with all at
+    work, and the slowest one's times, for which the others wait.
     """
     keep_memory()
     together = dist.is_initialized()
