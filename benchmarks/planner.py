@@ -134,9 +134,7 @@ def work(layout: dict, given: argparse.Namespace, folder: Path) -> None:
     before = rss()
     shape, tokens, train = training(layout, width, layers, side, share)
     count, times = counter(), []
-    watch = (
-        nullcontext() if given.timed else Peak()
-    )  # which would slow the steps
+    watch = nullcontext() if given.timed else Peak()  # it would slow the steps
     with watch as peak:
         for step in range(given.steps):
             start = time.perf_counter()
