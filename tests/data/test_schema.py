@@ -13,6 +13,7 @@ COLUMNS = [
     Column("kind", "label", classes=("disk", "smooth"), dtype="int64"),
     Column("note", "text"),
     Column("ra", "position", unit="deg", dtype="float64"),
+    Column("sky", "sphere", shape=(2, 48)),
 ]
 
 

@@ -20,6 +20,7 @@ Kind = Literal[
     "light_curve",
     "strain",
     "field",
+    "sphere",
     "graph",
     "scalar",
     "label",
@@ -27,7 +28,7 @@ Kind = Literal[
     "position",
     "id",
 ]
-DENSE = ("image", "spectrum", "series", "strain", "field")  # kinds stored as one fixed-size array an object
+DENSE = ("image", "spectrum", "series", "strain", "field", "sphere")  # kinds stored as one fixed-size array an object
 SEQUENCES = ("light_curve", "series", "strain", "spectrum")  # kinds with steps along time or wavelength
 UNEQUAL = ("light_curve", "graph")  # kinds whose objects have as many values as they have
 CURVE = ("time", "flux", "flux_error", "band", "valid")  # the tensors of a light curve in a batch
@@ -38,6 +39,7 @@ CLOUD = ("position", "feature", "valid")  # those of points, from which networks
 class Column:
     """One column. ``shape`` is per object: ``(band, y, x)`` for an image, ``()`` for a scalar.
 
+    Of a sphere it is ``(channel, 12 nside^2)``: HEALPix pixels in NESTED order, NaN where nothing was observed.
     Of a graph, ``shape`` is ``(2,)`` or ``(3,)``, the axes of a position in ``unit``, and ``bands`` name the features
     of a node.
     """
@@ -62,6 +64,13 @@ class Column:
             raise GsnnError(f"column {self.name!r}: no kind {self.kind!r}; {suggest(self.kind, get_args(Kind))}")
         if self.kind in DENSE and not (self.shape and all(n > 0 for n in self.shape)):
             raise GsnnError(f"column {self.name!r}: a {self.kind} needs a shape of positive sizes, not {self.shape}")
+        if self.kind == "sphere":
+            if len(self.shape) != 2:
+                raise GsnnError(
+                    f"column {self.name!r}: a sphere has the shape (channel, 12 nside^2) of HEALPix pixels in NESTED "
+                    f"order, not {self.shape}"
+                )
+            nside_of(self.shape[1], f"column {self.name!r}")
         if self.kind == "graph" and (self.shape not in ((2,), (3,)) or not (self.box is None or self.box > 0)):
             raise GsnnError(
                 f"column {self.name!r}: a graph has the shape (2,) or (3,), the axes of a position, not {self.shape}, "
@@ -80,7 +89,10 @@ class Column:
 
     @property
     def tensors(self) -> tuple[str, ...]:
-        """The names of what a batch holds of it: one tensor, or the parts of a light curve or of points."""
+        """The names of what a network is given of it: one tensor, or the parts of a light curve or of points. Of a
+        sphere also which pixels are known, which the transforms find out."""
+        if self.kind == "sphere":
+            return self.name, f"{self.name}.known"
         return tuple(f"{self.name}.{part}" for part in self.parts) or (self.name,)
 
     @property
@@ -191,11 +203,24 @@ class Schema(Mapping[str, Column]):
                 a, b = getattr(mine, what), getattr(theirs, what)
                 near = what in ("pixel_scale", "cadence") and a and b and math.isclose(a, b, rel_tol=0.02)
                 if a and b and a != b and not near:
+                    if what == "shape" and mine.kind == "sphere" and mine.shape[0] == theirs.shape[0]:
+                        what, a, b = "nside", nside_of(a[1]), nside_of(b[1])
                     return f"column {mine.name!r} has {what} {b!r}, expected {a!r}"
         return ""
 
     def renamed(self, names: Mapping[str, str]) -> Schema:
         return Schema(tuple(replace(c, name=names.get(c.name, c.name)) for c in self.columns), self.provenance)
+
+
+def nside_of(pixels: int, what: str = "a HEALPix map") -> int:
+    """The nside of a whole sky of so many HEALPix pixels; GsnnError where that is no power of two."""
+    nside = math.isqrt(max(pixels, 0) // 12)
+    if pixels != 12 * nside**2 or nside < 1 or nside & (nside - 1):
+        raise GsnnError(
+            f"{what}: {pixels} pixels are no HEALPix map, which has 12 nside^2 of them with nside a power of two "
+            "(nside 32: 12288); bring the whole map in one column"
+        )
+    return nside
 
 
 def _brief(column: Column) -> str:

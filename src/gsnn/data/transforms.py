@@ -305,7 +305,10 @@ class Transforms(nn.Module):
             out[name] = torch.nan_to_num(self.parts[name](values), 0, 0, 0).view(batch[name].shape)
             if self.inputs[name].kind == "field":  # as it was, for objectives that add to it
                 out[f"{name}.native"] = batch[name]
-            if self.inputs[name].kind == "series":  # gaps, for objectives that ask what stands in them
+            if self.inputs[name].kind in (
+                "series",
+                "sphere",
+            ):  # gaps: objectives ask what stands in them, networks where
                 out[f"{name}.known"] = torch.isfinite(batch[name])
         for name in self.unequal:
             units = self.parts[name]

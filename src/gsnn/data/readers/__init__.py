@@ -6,6 +6,7 @@ its columns so that SQL takes them (letters, digits and ``_``; case is kept) and
 - ``id`` stands first: a column known to hold identifiers that tells the rows apart, else ``<file stem>-<row>``;
 - right ascension and declination in degrees become ``ra`` and ``dec`` (float64 positions);
 - numbers are scalars (int64, float32 or float64); words of few values are labels with sorted classes, others are text;
+- maps of HEALPix pixels become spheres [channel, pixel], NESTED;
 - arrays [y, x], [band, y, x] or [y, x, channel] are images (uint8 or float32), other arrays spectra or fields;
 - observations become light curves: two tables, one of objects and one of their observations; lists in the cells of a
   table; products of Kepler, TESS and SNANA; Avro alert packets; archives of tables, one an object.
@@ -215,8 +216,10 @@ def _of_files(
         return _image_files(paths, root, Raw("", len(paths), [one_each(paths, crop, size)], kind, files=paths)), True
     short = stems(paths)
     if kind == "fits":
-        from . import fits, kepler, snana
+        from . import fits, healpix, kepler, snana
 
+        if healpix.is_map(paths[0], hdu):
+            return healpix.read_maps(paths, short, hdu), False
         if hdu is None and kepler.is_light_curve(paths[0]):
             return kepler.read_light_curves(paths, wanted or Wanted()), False
         if hdu is None and (heads := snana.heads(paths)):

@@ -297,4 +297,4 @@ def _dense_type(one: Field) -> str:
         return "int64" if one.dtype in ("bool", "uint8") else one.dtype
     if one.dtype in ("uint8", "bool"):
         return "uint8"
-    return "float32" if one.kind == "image" or one.dtype == "float32" else "float64"
+    return "float32" if one.kind in ("image", "sphere") or one.dtype == "float32" else "float64"
