@@ -209,5 +209,5 @@ def test_another_nside_is_named():
 
 def test_without_healpy_one_sentence_says_what_to_install(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "healpy", None)
-    with pytest.raises(GsnnError, match=r"need healpy, .* pip install 'gsnn\[sphere\]'"):
+    with pytest.raises(GsnnError, match=r"need healpy .* pip install 'gsnn\[sphere\]'"):
         sphere.spectrum(np.zeros((1, PIXELS)), 4)
