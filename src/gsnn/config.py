@@ -30,6 +30,7 @@ PARTS: dict[str, dict[str, str]] = {
         "expansion": "gsnn.simulate.expansion:Expansion",
         "planck": "gsnn.simulate.planck:Planck",
         "fields": "gsnn.simulate.fields:Fields",
+        "sphere-fields": "gsnn.simulate.sphere_fields:SphereFields",
         "groups": "gsnn.simulate.groups:Groups",
         "nbody": "gsnn.simulate.nbody:NBody",
         "foregrounds": "gsnn.simulate.foregrounds:Foregrounds",

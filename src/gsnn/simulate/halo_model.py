@@ -89,9 +89,9 @@ class Universe:
     @cached_property
     def distance(self) -> Float[np.ndarray, " shell"]:
         """Comoving distance of the middle of each shell."""
-        return self._distance_of(self.z)
+        return self.distance_of(self.z)
 
-    def _distance_of(self, z: np.ndarray) -> np.ndarray:
+    def distance_of(self, z: np.ndarray) -> np.ndarray:
         fine = np.linspace(0, 5 * self.source, 2001)
         rate = 1 / np.sqrt(self.omega_m * (1 + fine) ** 3 + 1 - self.omega_m)
         table = np.concatenate([[0], np.cumsum((rate[1:] + rate[:-1]) / 2) * fine[1]])
@@ -101,7 +101,7 @@ class Universe:
     def depth(self) -> Float[np.ndarray, " shell"]:
         """Comoving thickness of each shell."""
         edges = np.arange(self.shells + 1) * (2.5 * self.source / self.shells)
-        return np.diff(self._distance_of(edges))
+        return np.diff(self.distance_of(edges))
 
     @cached_property
     def kernel(self) -> Float[np.ndarray, " shell"]:
@@ -109,7 +109,7 @@ class Universe:
         astro-ph/9912508, eq. 6.18)."""
         z = np.linspace(0.01, 5 * self.source, 600)
         many = z**2 * np.exp(-((z / (self.source / 1.505)) ** 1.5))  # the mean is 1.505 z0
-        far = self._distance_of(z)
+        far = self.distance_of(z)
         lens = np.maximum(far[None] - self.distance[:, None], 0) / far[None]
         share = (lens * many).sum(1) / many.sum()
         return 1.5 * self.omega_m / HUBBLE_DISTANCE**2 * (1 + self.z) * self.distance * share
