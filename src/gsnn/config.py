@@ -71,6 +71,7 @@ PARTS: dict[str, dict[str, str]] = {
         "mlp": "gsnn.models.mlp:MLP",
         "cnn": "gsnn.models.cnn:CNN",
         "field-cnn": "gsnn.models.field_cnn:FieldCNN",
+        "healpix-cnn": "gsnn.models.healpix_cnn:HealpixCNN",
         "resnet": "gsnn.models.resnet:ResNet",
         "transformer": "gsnn.models.transformer:Transformer",
         "unet": "gsnn.models.unet:UNet",

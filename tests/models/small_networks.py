@@ -25,6 +25,7 @@ KINDS = {
     "joint": (("image", "curve", "table"),),
     "mass-map": (("shear",),),
     "clean-map": (("frequencies",),),
+    "healpix-cnn": (("sky",), ("skies", "table")),
     "candidate-cnn": (("views", "table"), ("views",)),
 }
 SMALL = {
@@ -36,6 +37,7 @@ SMALL = {
     "unet": {"width": 8, "depth": 2},
     "mass-map": {"width": 8, "depth": 2, "iterations": 3},
     "clean-map": {"width": 8, "depth": 2},
+    "healpix-cnn": {"width": 8, "depth": 2, "hidden": 16},
     "cnn1d": {"width": 8, "depth": 3},
     "candidate-cnn": {"width": 8, "depth": 2, "candidates": 2},
     "resnet1d": {"width": 8, "blocks": [1, 1]},
@@ -69,6 +71,8 @@ def schema(*kinds, y=18, x=16):
     sky = {"shape": (2, 16, 16), "pixel_scale": 60.0}
     columns["shear"] = [Column("shear", "image", **sky), Column("noise", "image", **sky | {"shape": (1, 16, 16)})]
     columns["frequencies"] = [Column("maps", "image", bands=("low", "high"), **sky)]
+    columns["sky"] = [Column("density", "sphere", shape=(1, 192))]
+    columns["skies"] = [*columns["sky"], Column("polarised", "sphere", shape=(2, 192))]
     told = {
         "shear": {"spectrum": "[[10, 1000000], [1e-5, 1e-15]]"},
         "frequencies": {"spectrum": "[[2, 1e6], [1e-6, 1e-6]]", "beams_arcmin": "[3.0, 2.0]", "beam_arcmin": "2.5"},
@@ -81,6 +85,8 @@ def columns(inputs, n=5, seed=0, steps=6):
     """Random numbers; light curves of ``steps`` observations and fewer, the longest first."""
     generator = torch.Generator().manual_seed(seed)
     given = {c.name: torch.randn(n, *c.shape, generator=generator) for c in inputs.columns}
+    for column in inputs.of_kind("sphere"):
+        given[f"{column.name}.known"] = torch.rand(n, *column.shape, generator=generator) < 0.8
     for column in inputs.of_kind("light_curve"):
         time, flux, error, band = (torch.rand(n, steps, generator=generator) for _ in range(4))
         curve = {"time": time.sort(1).values, "flux": 4 * flux - 2, "flux_error": error / 2, "band": (3 * band).long()}
@@ -101,4 +107,6 @@ def changed(values):
     """Other values; a band becomes another band."""
     if values.dtype == torch.int64:
         return (values + 1) % 3
+    if values.dtype == torch.bool:
+        return ~values
     return values + torch.linspace(0, 3, values.numel()).reshape(values.shape)

@@ -49,7 +49,7 @@ def exports():
 
 
 def readable(name):
-    if name in ("joint", "candidate-cnn", "mass-map") or name in GRAPHS:
+    if name in ("joint", "candidate-cnn", "mass-map", "healpix-cnn") or name in GRAPHS:
         return schema(*KINDS[name][0])
     return schema("curve" if name in SEQUENCES else "image")
 

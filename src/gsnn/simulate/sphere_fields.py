@@ -27,9 +27,9 @@ class Sky:
     """What a universe looks like on HEALPix pixels of ``nside``: its angular power spectrum and its emptiest value.
 
     "convergence": of light from sources of mean ``redshift`` (:class:`Universe`); the emptiest line of sight is that of
-    Hilbert, Hartlap & Schneider 2011 (arXiv:1105.3980). "density": the overdensity in a shell between the redshifts
-    ``between``, whose emptiest value is -1. Linear theory, Limber's approximation, the mean over a pixel, and multipoles
-    up to 3 nside - 1.
+    Hilbert, Hartlap & Schneider 2011 (arXiv:1105.3980). "density": the overdensity in a shell, redshifts ``between``,
+    whose emptiest value is -1. Linear theory, Limber's approximation, the mean over a pixel, and multipoles up to
+    3 nside - 1.
     """
 
     def __init__(self, nside: int, observable: Observable, redshift: float, between: tuple[float, float]):
