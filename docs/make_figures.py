@@ -61,12 +61,14 @@ def corner(run: Path, place: int, out: Path) -> None:
 
 
 def spectra(run: Path, out: Path) -> None:
-    """The spectra of fields, as in the report."""
+    """The spectra of fields, or of draws of fields, as in the report."""
+    from gsnn.report.generated import field_draws
     from gsnn.report.spectra import field_spectra
 
-    told = json.loads((run / "answer.json").read_text())["spectra"]
+    answer = json.loads((run / "answer.json").read_text())
     with style():
-        field_spectra(told).figure.savefig(out, dpi=110, facecolor="white")
+        drawing = field_draws(answer["generated"]) if "generated" in answer else field_spectra(answer["spectra"])
+        drawing.figure.savefig(out, dpi=110, facecolor="white")
 
 
 def maps(run: Path, place: int, out: Path, errors: bool = False) -> None:

@@ -16,7 +16,15 @@ from typing import Any
 DOCS = Path(__file__).parent
 SHOWN = {
     "image": ("map_rmse", "map_r", "map_coverage_68", "map_interval_score", "map_bias"),
-    "field": ("correlation", "power_error", "voxel_rmse"),
+    "field": (
+        "correlation",
+        "power_error",
+        "voxel_rmse",
+        "power_off",
+        "bispectrum_off",
+        "peaks_off",
+        "contrast_r",
+    ),
     "spectrum": ("cosmic_variance_p99", "cosmic_variance_mean", "explained", "curve_coverage_68"),
     "label": ("accuracy", "balanced_accuracy", "f1_macro", "roc_auc", "ece"),
     "scalar": (
@@ -99,6 +107,8 @@ def result(answer: dict[str, Any]) -> str:
         lines += ["", *observed(seen)]
     if told := answer.get("spectra"):
         lines += ["", *spectra(told)]
+    if told := answer.get("generated"):
+        lines += ["", *generated(told)]
     return "\n".join(lines)
 
 
@@ -118,6 +128,31 @@ def spectra(told: dict[str, Any]) -> list[str]:
     each = ", ".join(f"{who} {100 * value:.1f}%" for who, value in most.items())
     what = f"Means over {told['objects']} boxes, {told['of']}; the Nyquist frequency is {k[-1]:.2f}."
     return [*lines, "", f"{what} The largest error of the mean P / P true up to half of it: {each}."]
+
+
+def generated(told: dict[str, Any]) -> list[str]:
+    """Power, bispectrum and peaks of draws as shares of the true ones, and how well a classifier tells them apart."""
+    k, heights = told["k"], told["heights"]
+    some = [0, *(len(k) * i // 8 - 1 for i in (1, 2, 3, 4, 6, 8))]
+    lines = [f"| P / P true at k in {told['unit']} | " + " | ".join(f"{k[i]:.2f}" for i in some) + " |"]
+    lines.append("|---" * (len(some) + 1) + "|")
+    for who, one in told["each"].items():
+        lines.append(f"| {who} | " + " | ".join(f"{one['power']['mean'][i]:.3f}" for i in some) + " |")
+    third = [i for i in some if i < len(told["bispectrum"])]
+    names = ["below", *(f"{h:.3g} to" for h in heights)]
+    lines += ["", f"| B / B true at k in {told['unit']} | " + " | ".join(f"{k[i]:.2f}" for i in third)
+              + " | told from simulations |", "|---" * (len(third) + 2) + "|"]  # fmt: skip
+    for who, one in told["each"].items():
+        apart = one["told_apart"]
+        said = f"{apart['accuracy']:.1%} ({apart['low']:.1%} to {apart['high']:.1%})" if apart else "-"
+        cells = " | ".join(f"{one['bispectrum']['mean'][i]:.3f}" for i in third)
+        lines.append(f"| {who} | {cells} | {said} |")
+    lines += ["", "| peaks of a height / true ones | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    for who, one in told["each"].items():
+        lines.append(f"| {who} | " + " | ".join(f"{share:.3f}" for share in one["peaks"]["mean"]) + " |")
+    what = f"Means over {told['objects']:,} held-out objects in {told['groups']} groups"
+    chance = "a classifier that cannot tell draws from simulations is right 50% of the time"
+    return [*lines, "", f"{what}; the Nyquist frequency is {k[-1]:.2f}; {chance}."]
 
 
 def days(early: dict[str, Any]) -> list[str]:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from tiny import IMAGES, MIXTURE, TABLE, change, picture_rows, table, table_rows
 
-from gsnn.check import Some, check_study
+from gsnn.check import Some, affordable, check_study
 from gsnn.data.schema import Column, Schema
 from gsnn.data.survey import Survey
 from gsnn.errors import ConfigError, GsnnError
@@ -131,6 +131,23 @@ def test_some_rows_of_a_source():
     assert len(Some(source, 1000)) == 100
 
 
+def test_a_source_that_takes_long_is_asked_for_fewer_rows(monkeypatch):
+    class Slow:
+        def __len__(self):
+            return 1000
+
+        def rows(self, indices, seed):
+            clock[0] += 0.5
+
+    clock = [0.0]
+    monkeypatch.setattr("gsnn.check.time.perf_counter", lambda: clock[0])
+    assert affordable(Slow(), 0) == 60
+    monkeypatch.setattr(Slow, "rows", lambda self, indices, seed: clock.__setitem__(0, clock[0] + 100))
+    assert affordable(Slow(), 0) == 24
+    monkeypatch.setattr(Slow, "rows", lambda self, indices, seed: None)
+    assert affordable(Slow(), 0) == 512
+
+
 @pytest.mark.parametrize("name", [name for name, path in built_in().items() if "obtain" not in path.read_text()])
 def test_a_built_in_study_that_needs_no_data_works_from_the_start(name, monkeypatch):
     source = Study.load(name).data.source
@@ -150,11 +167,15 @@ def test_a_built_in_study_that_needs_no_data_works_from_the_start(name, monkeypa
         small = ["data.source.patches=60", "data.source.side=16", "data.split.fractions=[0.4, 0.3, 0.3]"]
     if source["name"] == "nbody":
         small = [f"data.source.{key}={value}" for key, value in (("boxes", 24), ("side", 8), ("steps", 2))]
+    if source["name"] == "slabs":
+        small = [f"data.source.{key}={value}" for key, value in (("universes", 24), ("side", 16), ("steps", 2))]
+        small += ["data.split.fractions=[0.4, 0.3, 0.3]"]
     if source["name"] == "cmb":
         monkeypatch.setattr("gsnn.simulate.cmb.spectra", planck_files.universe)
         small = ["data.source.universes=96", "objective.components=8"]
     own = {"lensing": "['kaiser-squires']", "nbody": "['2lpt']", "cmb": "['polynomial']", "foregrounds": "['ilc']"}
-    baselines = own.get(source["name"], "['prior']")
+    own |= {"slabs": "['gaussian-maps']", "convergence-maps": "['gaussian-maps']"}
+    baselines = own.get(name) or own.get(source["name"], "['prior']")
     torch.manual_seed(0)
     assert check_study(Study.load(name, tuple(small)).set("train.batch=16", f"evaluate.baselines={baselines}"))
 

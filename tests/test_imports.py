@@ -28,6 +28,7 @@ ALLOWED = {
         "simulate.fields",
         "simulate.expansion",
         "simulate.haloes",
+        "simulate.mesh",
         "simulate.planck",  # their templates
     },
     "explain": {"explain", "data", "errors", "rng", "config"},

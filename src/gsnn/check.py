@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ from .progress import STEPS
 from .rng import Rng
 from .steps.data import Ground, augmentations, batch_of, ground, source_for
 from .study import Study
+
+MOST, FEWEST, ENOUGH = 512, 24, 200  # rows of a source
+SECONDS = 30.0  # for which a check waits for rows, unless they are fewer than the fewest
 
 
 def check_study(
@@ -71,7 +75,10 @@ def check_study(
 
 
 def _small_ground(study: Study, folder: Path, data: Any, seed: int) -> Ground:
-    """At most 512 rows of the source, spread over it."""
+    """Rows of the source, spread over it: 512, or as many as it makes in half a minute.
+
+    Where these are few the parts of the split are made large enough to hold any of them.
+    """
     from .data.stores import is_survey
     from .data.survey import Survey
 
@@ -80,7 +87,18 @@ def _small_ground(study: Study, folder: Path, data: Any, seed: int) -> Ground:
         return ground(study, source)
     if is_survey(source):
         return ground(study, Survey.open(source))
-    return ground(study, Survey.create(folder / "survey", Some(source_for(study, data), 512), seed=seed))
+    source = source_for(study, data)
+    some = Some(source, affordable(source, seed))
+    if len(some) < ENOUGH and study.data.split.by in ("auto", "sky", "group", "identity"):
+        study = study.set("data.split.fractions=[0.4, 0.3, 0.3]")
+    return ground(study, Survey.create(folder / "survey", some, seed=seed))
+
+
+def affordable(source: Any, seed: int) -> int:
+    """How many rows of a source a check can wait for."""
+    start = time.perf_counter()
+    source.rows(np.arange(min(len(source), 1)), seed)
+    return int(np.clip(SECONDS / max(time.perf_counter() - start, 1e-6), FEWEST, MOST))
 
 
 class Some:

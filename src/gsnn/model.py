@@ -101,6 +101,8 @@ class Model(nn.Module):
         """
         batch = self.transform(batch)
         columns = {name: batch[name] for name in self.inputs.tensors}
+        if getattr(self.objective, "dense", False):
+            columns = self.objective.columns(batch)  # what a flow begins with is among them
         views = orientations(columns) if self.spec.get("symmetric") else [columns]
         return torch.stack([self.objective.network.features(**view) for view in views]).mean(0)
 

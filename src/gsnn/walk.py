@@ -198,6 +198,7 @@ class Walk:
             if leans:
                 self.progress.say(f"the posterior leans on the edge of what earlier rounds left: {', '.join(leans)}")
         self.judged |= steps.field_spectra(one, test, answers | rivals.by_name())
+        self.judged |= steps.generated(self.study, one, test, answers | rivals.by_name(), self.seed)
         self.clock.lap("evaluate")
 
     def interpret(self) -> None:

@@ -23,6 +23,8 @@ ELSEWHERE = (
     "power-spectrum",
     "gaussian-field",
     "distance-likelihood",
+    "gaussian-maps",
+    "lognormal-maps",
     "zeldovich",
     "2lpt",
     "coarse-mesh",

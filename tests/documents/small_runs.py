@@ -32,6 +32,9 @@ def small(study):
     if isinstance(source, dict) and source["name"] == "nbody":
         source.update(boxes=16, side=8, box=32.0, steps=2)
         table["data"]["split"] = {"fractions": [0.5, 0.2, 0.3]}
+    if isinstance(source, dict) and source["name"] == "slabs":
+        source.update(universes=20, side=16, box=32.0, depth=16.0, steps=2)
+        table["data"]["split"] = {**table["data"]["split"], "fractions": [0.4, 0.2, 0.4]}
     if isinstance(source, dict) and source["name"] == "lensing":
         source.update(maps=60, side=32, margin=0)
         table["data"]["split"] = {"fractions": [0.4, 0.3, 0.3]}

@@ -30,39 +30,49 @@ SIZES = [(8, 12), (8, 4, 12)]
 
 @pytest.mark.parametrize("size", SIZES, ids=["2-D", "3-D"])
 @pytest.mark.parametrize("boundary", ["zero", "periodic"])
-@pytest.mark.parametrize("residual", [True, False])
+@pytest.mark.parametrize(
+    "settings", [{"residual": True}, {"residual": False}, {"film": True}], ids=["residual", "plain", "film"]
+)
 class TestEvery:
-    def test_an_answer_for_each_voxel_whose_mean_is_the_object_s(self, size, boundary, residual):
-        net, given = make(schema(*size), boundary=boundary, residual=residual), columns(*size)
+    def test_an_answer_for_each_voxel_whose_mean_is_the_object_s(self, size, boundary, settings):
+        net, given = make(schema(*size), boundary=boundary, **settings), columns(*size)
         voxels, answer = net.read(**given), net(**given)
         assert voxels.shape == (3, 3, *size)
         assert answer.shape == (3, 3)
         torch.testing.assert_close(voxels.flatten(2).mean(-1), answer, rtol=1e-4, atol=1e-5)  # the head is linear
         assert voxels.flatten(2).std(-1).min() > 0
 
-    def test_a_periodic_box_has_no_edge(self, size, boundary, residual):
-        net, given = make(schema(*size), boundary=boundary, residual=residual), columns(*size)
+    def test_a_periodic_box_has_no_edge(self, size, boundary, settings):
+        net, given = make(schema(*size), boundary=boundary, **settings), columns(*size)
         axes, by = tuple(range(-len(size), 0)), (4,) * len(size)  # 2 halvings: whole voxels of the deepest maps
         moved = {**given, "density": given["density"].roll(by, axes)}
         apart = (net.read(**moved) - net.read(**given).roll(by, axes)).abs().max()
         assert apart < 1e-4 if boundary == "periodic" else apart > 1e-2
 
-    def test_a_scalar_is_seen_by_every_voxel(self, size, boundary, residual):
-        net, given = make(schema(*size), boundary=boundary, residual=residual), columns(*size)
+    def test_a_scalar_is_seen_by_every_voxel(self, size, boundary, settings):
+        net, given = make(schema(*size), boundary=boundary, **settings), columns(*size)
         changed = net.read(**{**given, "redshift": given["redshift"] + 1}) - net.read(**given)
         assert changed.abs().amax(1).min() > 0
 
-    def test_gradients_of_voxels_reach_every_parameter(self, size, boundary, residual):
-        net = make(schema(*size), boundary=boundary, residual=residual)
+    def test_gradients_of_voxels_reach_every_parameter(self, size, boundary, settings):
+        net = make(schema(*size), boundary=boundary, **settings)
         net.read(**columns(*size)).square().sum().backward()
         assert all(p.grad.abs().max() > 0 for p in net.parameters())
 
-    def test_fields_of_another_size_may_follow(self, size, boundary, residual):
-        net = make(schema(*size), boundary=boundary, residual=residual)
+    def test_fields_of_another_size_may_follow(self, size, boundary, settings):
+        net = make(schema(*size), boundary=boundary, **settings)
         larger = [2 * n for n in size]
         assert net.read(**columns(*larger)).shape == (3, 3, *larger)
         with pytest.raises(GsnnError, match="multiples of 4"):
             net.read(**columns(*[n + 2 for n in size]))
+
+
+def test_film_needs_a_scalar_and_adds_no_channel():
+    inputs = schema(8, 8)
+    with pytest.raises(GsnnError, match="film = true needs a scalar"):
+        make(inputs.select(["density"]), film=True)
+    plain, film = make(inputs.select(["density"])), make(inputs, film=True)
+    assert film.blocks["down0"].conv1.weight.shape == plain.blocks["down0"].conv1.weight.shape
 
 
 def test_a_voxel_sees_the_whole_of_a_small_field():

@@ -14,6 +14,7 @@ from ..errors import GsnnError
 from . import calibration
 from .distributions import Categorical, Distribution
 from .fields import Fields
+from .generated import FieldDraws
 from .headline import best_baseline, headline
 from .intervals import difference, of_metric, replicates
 from .maps import Maps
@@ -187,6 +188,8 @@ def _main(chosen: Sequence[Metric], target: Column, prediction: Distribution) ->
         wanted = ["accuracy", "ece"]
     elif isinstance(prediction, Maps):
         wanted = ["map_rmse", "map_r", "map_coverage_68"]
+    elif isinstance(prediction, FieldDraws):
+        wanted = ["power_off", "bispectrum_off", "peaks_off"]
     elif isinstance(prediction, Fields):
         wanted = ["correlation", "power_error", "voxel_rmse"]
     elif isinstance(prediction, Vectors):

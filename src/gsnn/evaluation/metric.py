@@ -18,10 +18,13 @@ from numpy import ndarray
 from .distributions import Categorical, Distribution
 from .draws import Draws
 from .fields import Fields
+from .generated import FieldDraws
 from .maps import Maps
 from .vectors import Vectors
 
-Needs = Literal["class", "value", "distribution", "posterior", "map", "map interval", "field", "vector", "cmb"]
+Needs = Literal[
+    "class", "value", "distribution", "posterior", "map", "map interval", "field", "field draws", "vector", "cmb"
+]
 SPECTRA = ("tt", "te", "ee")  # the bands of a microwave background: errors are told in its cosmic variance
 Weight = Float[ndarray, "resample object"]
 Values = Float[ndarray, " resample"]
@@ -59,6 +62,8 @@ class Metric:
             return isinstance(prediction, Maps) and (
                 self.needs == "map" or (self.needs == "map interval" and prediction.proper)
             )
+        if isinstance(prediction, FieldDraws) or self.needs == "field draws":
+            return isinstance(prediction, FieldDraws) and self.needs == "field draws"
         if isinstance(prediction, Fields) or self.needs == "field":
             return isinstance(prediction, Fields) and self.needs == "field"
         if isinstance(prediction, Vectors) or self.needs in ("vector", "cmb"):

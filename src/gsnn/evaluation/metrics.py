@@ -9,6 +9,7 @@ from ..data.schema import Column
 from ..errors import GsnnError, suggest
 from . import classes as _classes  # noqa: F401  (importing them registers their metrics)
 from . import field_metrics as _field_metrics  # noqa: F401
+from . import generated_metrics as _generated_metrics  # noqa: F401
 from . import map_metrics as _map_metrics  # noqa: F401
 from . import values as _values  # noqa: F401
 from . import vector_metrics as _vector_metrics  # noqa: F401

@@ -25,9 +25,13 @@ class MassMap(UNet):
     likelihood knows) and 1 / noise. These three, in blocks of ``patch`` x ``patch`` pixels, go through a U-Net, whose
     maps are brought back to the pixels (sub-pixel convolution: Shi et al. 2016, arXiv:1609.05158); what it says is
     added to the Wiener filter, in native units. Inputs must come as they are, by the transform "native".
+
+    Fields of the map's size may stand beside these, and scalars, which scale and shift channels: the state and the time
+    of a flow (:class:`gsnn.objectives.flow_matching.FlowMatching`). What is said is then no map, and is added to none.
     """
 
     native = True
+    fixed_columns = ("mass-map.wiener", "mass-map.channels")  # of :meth:`fixed`; a flow adds to the first
 
     def __init__(
         self,
@@ -40,14 +44,20 @@ class MassMap(UNet):
         iterations: Annotated[int, Field(ge=1, le=1000)] = 8,
         dropout: float = 0.0,
     ):
-        readable(inputs, "mass-map", ("image",))
+        columns = readable(inputs, "mass-map", ("image", "field", "scalar"))
         at_least(1, width=width, depth=depth, outputs=outputs)
         shear, noise = shear_columns(inputs)
         side = shear.shape[-1]
         if side % patch:
             raise GsnnError(f"a map of {side} pixels has no whole blocks of {patch}: give another patch")
-        blocks = Column("maps", "field", shape=(3 * patch**2, side // patch, side // patch))
-        super().__init__(Schema.of([blocks]), outputs, width=width, depth=depth, dropout=dropout)
+        self.beside = tuple(c for c in columns if c.kind == "field")
+        if any(c.shape[1:] != shear.shape[1:] for c in self.beside):
+            raise GsnnError(f"fields beside the shear have its size, {side} x {side}")
+        numbers = [c for c in columns if c.kind == "scalar"]
+        channels = 3 + sum(c.shape[0] for c in self.beside)
+        blocks = Column("maps", "field", shape=(channels * patch**2, side // patch, side // patch))
+        how = {"width": width, "depth": depth, "dropout": dropout, "film": bool(numbers)}
+        super().__init__(Schema.of([blocks, *numbers]), outputs, **how)
         self.fine = nn.Conv2d(width, width * patch**2, 1)
         self.shear, self.noise, self.patch, self.iterations = shear.name, noise.name, patch, iterations
         power = power_of(inputs, shear)
@@ -66,18 +76,30 @@ class MassMap(UNet):
             back = convergence_of(weight * shear)[..., :1, :, :] / usual.clamp(min=1e-9)
             return first, torch.cat([first / self.unit, back, weight.sqrt() / usual.clamp(min=1e-9)], 1)
 
+    def fixed(self, **columns: Tensor) -> dict[str, Tensor]:
+        """What follows from shear and noise alone: columns that need not be computed again in each step of a flow."""
+        first, channels = self.given(**columns)
+        return dict(zip(self.fixed_columns, (first, channels)))
+
     def stacked(self, **columns: Tensor) -> Float[Tensor, "object channel y2 x2"]:
-        return self.blocked(self.given(**columns)[1])
+        if self.fixed_columns[0] not in columns:
+            columns |= self.fixed(**columns)
+        return self.blocked(torch.cat([columns[self.fixed_columns[1]], *(columns[c.name] for c in self.beside)], 1))
 
     def blocked(self, maps: Float[Tensor, "object channel y x"]) -> Float[Tensor, "object channel2 y2 x2"]:
         """Each pixel of a block as a channel of its own (pixel_unshuffle, which does not know empty batches)."""
         cut = maps.unflatten(3, (-1, self.patch)).unflatten(2, (-1, self.patch))
         return cut.permute(0, 1, 3, 5, 2, 4).flatten(1, 3)
 
-    def through(self, x: Float[Tensor, "object channel y2 x2"]) -> Float[Tensor, "object channel3 y x"]:
-        return self.act(pixel_shuffle(self.fine(super().through(x)), self.patch))
+    def through(
+        self, x: Float[Tensor, "object channel y2 x2"], condition: Float[Tensor, "object number"] | None = None
+    ) -> Float[Tensor, "object channel3 y x"]:
+        return self.act(pixel_shuffle(self.fine(super().through(x, condition)), self.patch))
 
     def both(self, **columns: Tensor) -> tuple[Float[Tensor, "object output y x"], Float[Tensor, "object feature"]]:
-        first, channels = self.given(**columns)
-        out, features = self.told(self.through(self.blocked(channels)))
-        return torch.cat([first + self.unit * out[:, :1], out[:, 1:]], 1), features
+        if self.fixed_columns[0] not in columns:
+            columns |= self.fixed(**columns)
+        out, features = self.told(self.maps(**columns))
+        if self.beside:
+            return out, features
+        return torch.cat([columns[self.fixed_columns[0]] + self.unit * out[:, :1], out[:, 1:]], 1), features

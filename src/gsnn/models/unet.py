@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..data.schema import Schema
 from ..errors import GsnnError
 from .initialise import usual
-from .layers import Activation, activation, at_least, group_norm, head, readable
+from .layers import Activation, activation, at_least, flatten, group_norm, head, readable
 
 Boundary = Literal["zero", "periodic"]
 Norm = Literal["group", "none"]
@@ -29,11 +29,15 @@ _MEAN = {2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
 
 
 class Block(nn.Module):
-    """Twice a convolution of size 3, norm and activation; with ``residual`` added to what came in."""
+    """Twice a convolution of size 3, norm and activation; with ``residual`` added to what came in.
+
+    ``conditions`` numbers that are known of the whole object scale and shift each channel after the first norm (FiLM:
+    Perez et al. 2018, arXiv:1709.07871).
+    """
 
     def __init__(
         self, space: int, channels_in: int, channels: int, boundary: Boundary, act: Activation, residual: bool,
-        norm: Norm,
+        norm: Norm, conditions: int = 0,
     ):  # fmt: skip
         super().__init__()
         how = {"padding": 1, "padding_mode": "circular" if boundary == "periodic" else "zeros", "bias": norm == "none"}
@@ -46,9 +50,16 @@ class Block(nn.Module):
         self.shortcut = None
         if residual:
             self.shortcut = nn.Identity() if channels_in == channels else conv(channels_in, channels, 1, bias=False)
+        self.film = nn.Linear(conditions, 2 * channels) if conditions else None
 
-    def forward(self, x: Maps) -> Float[Tensor, "object channel2 *space"]:
-        out = self.norm2(self.conv2(self.act(self.norm1(self.conv1(x)))))
+    def forward(
+        self, x: Maps, condition: Float[Tensor, "object number"] | None = None
+    ) -> Float[Tensor, "object channel2 *space"]:
+        out = self.norm1(self.conv1(x))
+        if self.film is not None:
+            scale, shift = self.film(condition).view(len(x), -1, *[1] * (x.ndim - 2)).chunk(2, 1)
+            out = out * (1 + scale) + shift
+        out = self.norm2(self.conv2(self.act(out)))
         return self.act(out if self.shortcut is None else out + self.shortcut(x))
 
 
@@ -61,7 +72,8 @@ class UNet(nn.Module):
     fields whose contrast matters: a norm over the field would take it away, and make a voxel depend on all others. The
     sizes must be divisible by 2^(depth - 1); fields of other sizes than the schema's may follow. With ``relative`` the
     network sees the differences of neighbours along each axis in place of the fields, for fields whose constant part
-    means nothing: where all matter moves alike, nothing happens.
+    means nothing: where all matter moves alike, nothing happens. With ``film`` scalars are no channels: they scale and
+    shift the channels of every block, so that each level knows them.
 
     :meth:`forward` answers for the object (the last maps averaged over all voxels, then the head), :meth:`read` for
     each voxel (the head on its own features). The parts stand in a flat ``nn.ModuleDict``: ``down0``, ``down1``, ...,
@@ -81,6 +93,7 @@ class UNet(nn.Module):
         residual: bool = True,
         norm: Norm = "group",
         relative: bool = False,
+        film: bool = False,
         activation: Activation = "gelu",
         dropout: float = 0.0,
     ):
@@ -95,15 +108,24 @@ class UNet(nn.Module):
         self.relative = relative
         if relative and boundary != "periodic":
             raise GsnnError("relative = true needs boundary = 'periodic': at an edge there is no neighbour")
-        channels = sum(c.shape[0] for c in self.fields) * (space if relative else 1) + sum(c.size for c in self.scalars)
+        numbers = sum(c.size for c in self.scalars)
+        if film and not numbers:
+            raise GsnnError("film = true needs a scalar among the inputs that channels can be scaled by")
+        self.film, conditions = None, 0
+        if film:
+            conditions = 4 * width
+            self.film = nn.Sequential(
+                nn.Linear(numbers, conditions), nn.SiLU(), nn.Linear(conditions, conditions), nn.SiLU()
+            )
+        channels = sum(c.shape[0] for c in self.fields) * (space if relative else 1) + (0 if film else numbers)
         self.blocks = nn.ModuleDict()
         for level, after in enumerate(levels):
             name = "middle" if level == depth - 1 else f"down{level}"
-            self.blocks[name] = Block(space, channels, after, boundary, activation, residual, norm)
+            self.blocks[name] = Block(space, channels, after, boundary, activation, residual, norm, conditions)
             channels = after
         for level, after in reversed(list(enumerate(levels[:-1]))):
             self.blocks[f"lift{level}"] = _UP[space](channels, after, 2, 2)
-            self.blocks[f"up{level}"] = Block(space, 2 * after, after, boundary, activation, residual, norm)
+            self.blocks[f"up{level}"] = Block(space, 2 * after, after, boundary, activation, residual, norm, conditions)
             channels = after
         self.halve = _HALVE[space](2)
         self.mean = _MEAN[space](1)
@@ -123,26 +145,29 @@ class UNet(nn.Module):
         _halves(tuple(size), self.depth)
         if self.relative:
             fields = [field.roll(-1, 2 + axis) - field for field in fields for axis in range(self.space)]
-        for c in self.scalars:
+        for c in self.scalars if self.film is None else ():
             values = columns[c.name].reshape(-1, c.size, *[1] * self.space)
             fields.append(values.to(fields[0].dtype).expand(-1, -1, *size))
         return torch.cat(fields, 1) if len(fields) > 1 else fields[0]
 
     def maps(self, **columns: Tensor) -> Maps:
         """Features of each voxel, before the head."""
-        return self.through(self.stacked(**columns))
+        condition = None if self.film is None else self.film(flatten(columns, self.scalars))
+        return self.through(self.stacked(**columns), condition)
 
-    def through(self, x: Maps) -> Float[Tensor, "object channel2 *space"]:
-        """What the blocks make of stacked fields."""
+    def through(
+        self, x: Maps, condition: Float[Tensor, "object number"] | None = None
+    ) -> Float[Tensor, "object channel2 *space"]:
+        """What the blocks make of stacked fields, with the ``condition`` of ``film``."""
         skips = []
         for level in range(self.depth - 1):
-            x = self.blocks[f"down{level}"](x)
+            x = self.blocks[f"down{level}"](x, condition)
             skips.append(x)
             x = self.halve(x)
-        x = self.blocks["middle"](x)
+        x = self.blocks["middle"](x, condition)
         for level in reversed(range(self.depth - 1)):
             x = torch.cat([self.blocks[f"lift{level}"](x), skips.pop()], 1)
-            x = self.blocks[f"up{level}"](x)
+            x = self.blocks[f"up{level}"](x, condition)
         return x
 
     def both(self, **columns: Tensor) -> tuple[Float[Tensor, "object output *space"], Float[Tensor, "object feature"]]:

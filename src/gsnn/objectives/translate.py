@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..data.schema import Schema
 from ..errors import ConfigError, suggest
-from ..simulate.mesh import lattice, paint
+from ..simulate.mesh import lattice, paint, shell_powers
 from .base import Batch, MakeNetwork, Objective, Prediction
 
 Voxels = Float[Tensor, "object channel *space"]
@@ -26,8 +26,9 @@ class Translate(Objective):
     theory, say, of which the network learns what is wrong. Errors count in units of the spread of what is to be
     learned: each channel's own, or one for the displacements of particles, whose axes are alike. For these ``density``
     weighs a second term: the squared error of the density, painted by cloud in cell on the lattice, in units of its
-    variance (the Lagrangian and the Eulerian loss of Jamieson et al. 2023, arXiv:2206.04594). Voxels whose truth is
-    missing weigh nothing.
+    variance (the Lagrangian and the Eulerian loss of Jamieson et al. 2023, arXiv:2206.04594), and ``power`` a third:
+    the squared error of P / P true - 1 of that density, a mean over shells up to the Nyquist frequency, without which
+    what cannot be foreseen is left out and P is too low. Voxels whose truth is missing weigh nothing.
     """
 
     target_kind = "any"
@@ -42,6 +43,7 @@ class Translate(Objective):
         residual: str = "",
         loss: Literal["l1", "l2"] = "l2",
         density: Annotated[float, Field(ge=0)] = 0.0,
+        power: Annotated[float, Field(ge=0)] = 0.0,
     ):
         (self.target, *others), place = targets.columns, ("data", "target")
         if others or self.target.kind not in ("field", "image"):
@@ -60,12 +62,13 @@ class Translate(Objective):
                 f"{suggest(residual, alike)}",
                 ("objective", "residual"),
             )
-        if density and not self.target.moves:
-            raise ConfigError(
-                f"{self.target.name!r} is no displacement of particles, so that it has no density: leave it out",
-                ("objective", "density"),
-            )
-        self.residual, self.loss, self.density = residual, loss, density
+        for name, weight in (("density", density), ("power", power)):
+            if weight and not self.target.moves:
+                raise ConfigError(
+                    f"{self.target.name!r} is no displacement of particles, so that it has no density: leave it out",
+                    ("objective", name),
+                )
+        self.residual, self.loss, self.density, self.power = residual, loss, density, power
         super().__init__(inputs, targets, make, self.target.shape[0])
         if not hasattr(self.network, "both"):
             raise ConfigError("translate needs a network that answers each voxel: unet", ("model", "name"))
@@ -115,10 +118,16 @@ class Translate(Objective):
             wrong = (made - truth) / self.scale.view(-1, *(1,) * (out.ndim - 2))
             each = wrong.abs() if self.loss == "l1" else wrong**2
             found = {self.loss: (each.sum(), known.sum())}
-            if self.density:
+            if self.density or self.power:
                 whole = known.flatten(1).all(1)
-                each = (self.painted(made) - self.painted(truth)).square().flatten(1).mean(1) / self.contrast
-                found["density"] = (self.density * each.where(whole, 0).sum(), whole.sum())
+                both = self.painted(made), self.painted(truth)
+                if self.density:
+                    each = (both[0] - both[1]).square().flatten(1).mean(1) / self.contrast
+                    found["density"] = (self.density * each.where(whole, 0).sum(), whole.sum())
+                if self.power:
+                    own, true = (shell_powers(one) for one in both)
+                    each = (own / true.clamp(min=1e-30) - 1).square().mean(1)
+                    found["power"] = (self.power * each.where(whole, 0).sum(), whole.sum())
         return found
 
     def predict(self, out: Voxels, batch: Batch) -> Prediction:

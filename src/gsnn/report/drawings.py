@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from . import band_powers, curves, posteriors, sky, spectra
+from . import band_powers, curves, generated, posteriors, sky, spectra
 from . import figures as draw
 from . import maps as sheets
 from .objects import Judged
@@ -76,6 +76,12 @@ def _answer(parts: Parts, judged: Judged, add: Add) -> None:
     if given := parts.answer.get("spectra"):
         caption = f"Of the {given['of']}, mean of {given['objects']} held-out objects; shades are their scatter."
         add("spectra", "Power and correlation with the truth", caption, spectra.field_spectra, given)
+    if given := parts.answer.get("generated"):
+        caption = (
+            f"Draws of {given['of']} for {given['objects']} held-out objects, one after another beside simulations of "
+            "the same universes."
+        )
+        add("generated", "Draws beside simulations", caption, generated.field_draws, given)
 
 
 def _early(parts: Parts, add: Add) -> None:

@@ -53,6 +53,18 @@ def to_cells(modes: Tensor, side: int) -> Float[Tensor, "object ..."]:
     return torch.fft.irfftn(modes, s=[side] * (modes.ndim - 1), dim=tuple(range(1, modes.ndim)))
 
 
+def shell_powers(cells: Float[Tensor, "object ..."]) -> Float[Tensor, "object shell"]:
+    """The mean |F|^2 over the number of cells in shells of one fundamental wave, up to the Nyquist frequency."""
+    side, space = cells.shape[-1], cells.ndim - 1
+    shell = torch.round(wavenumbers(side, 2 * math.pi, space)).long().flatten().to(cells.device)
+    weight = multiplicity(side, space).flatten().to(cells.device)
+    shells = int(shell.max()) + 1
+    modes = weight.new_zeros(shells).index_add(0, shell, weight)
+    square = to_modes(cells).abs().square().flatten(1).to(weight.dtype) * weight
+    total = weight.new_zeros(len(cells), shells).index_add(1, shell, square)
+    return total[:, 1 : side // 2 + 1] / modes[1 : side // 2 + 1] / side**space
+
+
 def slopes(side: int, box: float, space: int = 3, *, central: bool = False) -> tuple[Float[Tensor, "*mode"], ...]:
     """What a derivative along each axis multiplies the modes by, over i: k, but 0 at the Nyquist frequency.
 

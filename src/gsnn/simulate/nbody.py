@@ -98,13 +98,25 @@ class NBody:
         self, omega_m: Float[Tensor, " n"], sigma_8: Float[Tensor, " n"], rows: Int64[Tensor, " n"], seed: int
     ) -> dict[str, Float[Tensor, "n 3 z y x"]]:
         """The displacements of these universes; their chance is a function of (seed, row)."""
-        linear = linear_density(rows, seed, omega_m, sigma_8, self.side, self.box)
-        s1, s2 = displacements(linear, self.box)
+        s1, s2 = self.first(omega_m, sigma_8, rows, seed)
         d2 = growth(torch.ones(1), omega_m).d2.float().view(-1, 1, 1, 1, 1)
         begin = *start_from(s1, s2, omega_m, self.start), omega_m, self.box
         coarse, _ = evolve(*begin, times(self.start, self.coarse), refine=1)
         moved, _ = evolve(*begin, times(self.start, self.steps), refine=self.refine)
         return {"zeldovich": s1, "lpt": s1 + d2 * s2, "coarse": coarse, "nbody": moved}
+
+    def first(
+        self, omega_m: Float[Tensor, " n"], sigma_8: Float[Tensor, " n"], rows: Int64[Tensor, " n"], seed: int
+    ) -> tuple[Float[Tensor, "n 3 z y x"], Float[Tensor, "n 3 z y x"]]:
+        """What 2LPT takes: displacements of today at first and at second order."""
+        return displacements(linear_density(rows, seed, omega_m, sigma_8, self.side, self.box), self.box)
+
+    def moved(
+        self, omega_m: Float[Tensor, " n"], sigma_8: Float[Tensor, " n"], rows: Int64[Tensor, " n"], seed: int
+    ) -> Float[Tensor, "n 3 z y x"]:
+        """The displacements by the particle mesh alone."""
+        begin = start_from(*self.first(omega_m, sigma_8, rows, seed), omega_m, self.start)
+        return evolve(*begin, omega_m, self.box, times(self.start, self.steps), refine=self.refine)[0]
 
     def rows(self, indices: Int64[np.ndarray, " n"], seed: int) -> pa.RecordBatch:
         """The boxes of these indices, simulated one by one. Raises IndexError beyond the survey."""

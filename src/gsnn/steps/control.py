@@ -15,6 +15,7 @@ import torch
 from ..data.survey import Survey, View
 from ..evaluation.distributions import Categorical, Distribution
 from ..evaluation.fields import Fields
+from ..evaluation.generated import FieldDraws
 from ..evaluation.maps import Maps
 from ..evaluation.vectors import Vectors
 from ..rng import uniform
@@ -59,7 +60,7 @@ def verdict(prediction: Distribution, truth: np.ndarray, seed: int) -> dict[str,
     if isinstance(prediction, Categorical):
         name, chance = "balanced_accuracy", 1 / max(len(np.unique(truth[truth >= 0])), 1)  # the classes it averages
     else:
-        names = {Maps: "map_r", Fields: "correlation", Vectors: "explained"}
+        names = {Maps: "map_r", Fields: "correlation", FieldDraws: "contrast_r", Vectors: "explained"}
         name, chance = names.get(type(prediction), "r2"), 0.0
     known = truth >= 0 if isinstance(prediction, Categorical) else np.isfinite(truth).reshape(len(truth), -1).all(1)
     known = np.flatnonzero(known)

@@ -20,6 +20,8 @@ from ..evaluation.distributions import Distribution
 from ..evaluation.draws import together
 from ..evaluation.ensembles import mixture
 from ..evaluation.fields import Fields, told
+from ..evaluation.generated import FieldDraws
+from ..evaluation.generated import told as laws
 from ..evaluation.judge import judge
 from ..evaluation.posteriors import checks
 from ..origin import placed
@@ -289,6 +291,19 @@ def field_spectra(one: Ground, view: View, answers: Mapping[str, Mapping[str, Di
     name = one.target
     fields = {who: found[name] for who, found in answers.items() if isinstance(found[name], Fields)}
     return {"spectra": told(fields, truth_of(view, name))} if fields else {}
+
+
+def generated(
+    study: Study, one: Ground, view: View, answers: Mapping[str, Mapping[str, Distribution]], seed: int
+) -> dict[str, Any]:
+    """What draws of fields have in common with true ones; nothing where none are drawn."""
+    name = one.target
+    drawn = {who: found[name] for who, found in answers.items() if isinstance(found[name], FieldDraws)}
+    if not drawn:
+        return {}
+    numbers = view.columns(names) if (names := [c.name for c in one.inputs.columns if c.kind == "scalar"]) else {}
+    given = np.stack([np.asarray(v, float) for v in numbers.values()], 1) if numbers else np.zeros((len(view), 0))
+    return {"generated": laws(drawn, truth_of(view, name), given, blocks_of(study, view), seed)}
 
 
 def spread(results: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:

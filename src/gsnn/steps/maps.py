@@ -10,6 +10,7 @@ import numpy as np
 from ..data.survey import View
 from ..evaluation.distributions import Distribution
 from ..evaluation.fields import Fields, slabs
+from ..evaluation.generated import FieldDraws
 from ..evaluation.maps import Maps
 from .data import Ground
 
@@ -26,11 +27,14 @@ def maps_file(
     """maps.npz: what each method says of what was observed and of a few test objects; nothing where it is no map.
 
     Arrays [object, y, x] of the first channel: ``truth`` (NaN where unknown or not told), and for each method
-    ``map.<method>``, ``low.<method>``, ``high.<method>``. Of fields there are slabs, and ``label`` says of what.
+    ``map.<method>``, ``low.<method>``, ``high.<method>``. Of fields there are slabs, and ``label`` says of what; of
+    draws there are two of each method.
     """
     name = one.target
     if isinstance(answers["network"][name], Fields):
         _slabs_file(path, view, {who: found[name] for who, found in answers.items()})
+    if isinstance(answers["network"][name], FieldDraws):
+        _draws_file(path, view, {who: found[name] for who, found in answers.items()})
     if not isinstance(answers["network"][name], Maps):
         return
     some = np.linspace(0, len(view) - 1, min(SHOWN, len(view))).astype(int)
@@ -62,3 +66,19 @@ def _slabs_file(path: Path, view: View, answers: Mapping[str, Distribution]) -> 
     arrays = {f"map.{who}": slabs(found.take(place)) for who, found in fields.items()}
     label = "ln(0.1 + density / mean)" if column.moves else column.name
     np.savez_compressed(path, id=ids, label=np.array(label), truth=slabs(truth), **arrays)
+
+
+def _draws_file(path: Path, view: View, answers: Mapping[str, Distribution]) -> None:
+    drawn = {who: found for who, found in answers.items() if isinstance(found, FieldDraws)}
+    column = drawn["network"].column
+    place = np.linspace(0, len(view) - 1, min(SHOWN, len(view))).astype(int)
+    some = view.take(place)
+    arrays = {"truth": slabs(Fields(some.columns([column.name])[column.name], column))}
+    for who, found in drawn.items():
+        for draw in range(min(2, found.value.shape[1])):
+            arrays[f"map.{who} {draw + 1}"] = slabs(Fields(found.value[place, draw], column))
+    label, lowest = column.name, float(arrays["truth"].min())
+    if lowest > 0:  # what spans decades is shown by its logarithm
+        label, arrays = f"log10({label})", {k: np.log10(v.clip(min=lowest)) for k, v in arrays.items()}
+    ids = np.asarray(some.columns(["id"])["id"]).astype(str)
+    np.savez_compressed(path, id=ids, label=np.array(label), **arrays)
