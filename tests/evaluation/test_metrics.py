@@ -237,6 +237,7 @@ def test_every_metric_is_reached_by_a_test():
         "brier", "ece", "crps", "cde_loss", "posterior_sigma",
         "map_rmse", "map_r", "map_bias", "map_coverage_68", "map_interval_score",  # test_maps.py
         "correlation", "power_error", "voxel_rmse",  # test_fields.py
+        "power_off", "bispectrum_off", "peaks_off", "contrast_r",  # test_generated.py
         "cosmic_variance_mean", "cosmic_variance_p99", "curve_coverage_68", "curve_rms", "explained",  # test_vectors.py
     }  # fmt: skip
     assert set(FAMILIES) == {name.split("[")[0] for name in CLASS if "[" in name}
