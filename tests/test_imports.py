@@ -26,6 +26,7 @@ ALLOWED = {
         "config",
         "simulate.waveforms",
         "simulate.fields",
+        "simulate.sphere_fields",
         "simulate.expansion",
         "simulate.haloes",
         "simulate.mesh",

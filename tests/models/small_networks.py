@@ -37,7 +37,7 @@ SMALL = {
     "unet": {"width": 8, "depth": 2},
     "mass-map": {"width": 8, "depth": 2, "iterations": 3},
     "clean-map": {"width": 8, "depth": 2},
-    "healpix-cnn": {"width": 8, "depth": 2, "hidden": 16},
+    "healpix-cnn": {"width": 8, "depth": 2, "bands": 5, "hidden": 16},
     "cnn1d": {"width": 8, "depth": 3},
     "candidate-cnn": {"width": 8, "depth": 2, "candidates": 2},
     "resnet1d": {"width": 8, "blocks": [1, 1]},

@@ -9,6 +9,7 @@ from gsnn.config import build
 from gsnn.data import sphere
 from gsnn.data.schema import Column, Schema
 from gsnn.errors import GsnnError
+from gsnn.models.harmonics import BandPowers
 from gsnn.models.healpix_cnn import Around, coarser, moments
 
 NSIDE = 16
@@ -58,14 +59,14 @@ def test_where_healpix_has_a_symmetry_the_network_has_it(name):
     assert len(np.unique(place)) == PIXELS
     maps = torch.randn(3, 1, PIXELS)
     known = torch.rand(3, 1, PIXELS) < 0.7
-    net = network()
+    net = network(bands=12)
     want, got = answers(net, maps, known), answers(net, maps[..., place], known[..., place])
     torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5)
     assert (answers(net, maps.roll(7, -1), known.roll(7, -1)) - want).abs().max() > 1e-3  # other maps are told apart
 
 
 def test_any_rotation_changes_little_beside_what_tells_maps_apart():
-    net, modes = network(depth=1), smooth(12)
+    net, modes = network(depth=1, bands=0), smooth(12)
     before = answers(net, pixels_of(modes))
     turned = []
     for i, one in enumerate(modes):
@@ -114,6 +115,35 @@ def test_moments_are_of_what_is_weighed():
         want = np.diag(np.cov(x[i].double().numpy(), ddof=0, aweights=weight[i, 0].double().numpy()))
         assert np.allclose(log[i].exp(), want, rtol=1e-4)
     torch.testing.assert_close(mean[1], x[1][:, weight[1, 0] > 0].mean(1), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("nside", [1, 2, 16])
+def test_band_powers_are_those_of_healpy(nside):
+    largest, part = 3 * nside - 1, BandPowers(nside, 1000)  # so many bands that each is one multipole
+    maps, every = torch.randn(3, 2, 12 * nside**2), torch.arange(1, largest + 1)
+    got = part(maps, torch.ones_like(maps)).exp() / every
+    zeroed = (maps - maps.mean(-1, keepdim=True)).flatten(0, 1).double().numpy()
+    want = np.array([healpy.anafast(one, lmax=largest, iter=0) for one in sphere.ring(zeroed)])
+    assert np.allclose(got.flatten(0, 1), want[:, 1:], rtol=2e-4)
+    known = (torch.rand(maps.shape) < 0.6).float()
+    cut = part(maps, known).exp() / every
+    mean = (maps * known).sum(-1, keepdim=True) / known.sum(-1, keepdim=True)
+    zeroed = ((maps - mean) * known).flatten(0, 1).double().numpy()
+    want = np.array([healpy.anafast(one, lmax=largest, iter=0) for one in sphere.ring(zeroed)])
+    share = known.mean(-1).flatten()[:, None].numpy()
+    assert np.allclose(cut.flatten(0, 1), want[:, 1:] / share, rtol=5e-4, atol=1e-7)
+
+
+def test_band_powers_do_not_see_how_the_sky_is_turned():
+    modes = smooth(3)
+    turned = [one.copy() for one in modes]
+    for one in turned:
+        healpy.rotate_alm(one, 0.3, 1.1, -2.0)
+    part, every = BandPowers(NSIDE, 8), torch.ones(3, 1, PIXELS)
+    kept = slice(0, 5)  # bands where these maps have power
+    torch.testing.assert_close(
+        part(pixels_of(turned), every)[..., kept], part(pixels_of(modes), every)[..., kept], rtol=0, atol=0.02
+    )
 
 
 @pytest.mark.parametrize(

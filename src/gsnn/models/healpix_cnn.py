@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..data import sphere
 from ..data.schema import Schema, nside_of
 from ..errors import GsnnError
+from .harmonics import BandPowers
 from .layers import Activation, at_least, flatten, head, readable
 from .layers import activation as act
 
@@ -65,12 +66,13 @@ def coarser(x: Float[Tensor, "object channel place"]) -> Float[Tensor, "object c
 
 
 class HealpixCNN(nn.Module):
-    """Features of maps of the sky: the mean and the log of the variance of each channel of convolutions, at each scale.
+    """Features of maps of the sky: moments of convolutions at each scale, beside the log power in ``bands`` of l.
 
-    One convolution at full resolution and ``depth`` stages, each at half of it and ``width`` channels more; every level
-    is averaged over the sky that was seen. No norm: the contrast of a map is what is asked for. The variance of a
-    filtered map is its power at the scale of the filter, which is learned here. Which pixels are known is an input, and
-    what stands in the others changes nothing. Scalars join at the end.
+    A hybrid of summaries that are known to matter with ones that are learned, as ``field-cnn``. The convolutions are
+    one at full resolution and ``depth`` stages, each at half of it and ``width`` channels more; of every channel of
+    every level the mean and the log of the variance over the sky that was seen go on. No norm: the contrast of a map is
+    what is asked for. Which pixels are known is an input, and what stands in the others changes nothing. ``bands = 0``
+    leaves the convolutions alone. Scalars join at the end.
     """
 
     head: nn.Linear
@@ -82,13 +84,14 @@ class HealpixCNN(nn.Module):
         *,
         width: int = 16,
         depth: int = 3,
+        bands: int = 24,
         hidden: int = 128,
         activation: Activation = "gelu",
         dropout: float = 0.0,
     ):
         super().__init__()
         at_least(1, width=width, hidden=hidden, outputs=outputs)
-        at_least(0, depth=depth)
+        at_least(0, depth=depth, bands=bands)
         columns = readable(inputs, "healpix-cnn", ("sphere", "scalar"))
         self.spheres = tuple(c for c in columns if c.kind == "sphere")
         self.scalars = tuple(c for c in columns if c.kind == "scalar")
@@ -108,7 +111,9 @@ class HealpixCNN(nn.Module):
         for i in range(1, depth + 1):
             wider = Around(width * i, width * (i + 1), activation)
             self.blocks[f"stage{i}"] = nn.Sequential(wider, Around(width * (i + 1), width * (i + 1), activation))
+        self.band_powers = BandPowers(self.nside, bands) if bands else None
         values = width * (depth + 1) * (depth + 2) + sum(c.size for c in self.scalars)
+        values += channels * (self.band_powers.count if self.band_powers else 0)
         self.mix = nn.Sequential(
             nn.Linear(values, hidden), act(activation), nn.Linear(hidden, hidden), act(activation), nn.Dropout(dropout)
         )
@@ -126,6 +131,9 @@ class HealpixCNN(nn.Module):
                 x, share = coarser(x), coarser(share)
             x = block(x)
             parts += moments(x, share)
+        if self.band_powers:
+            with _exactly(sky):
+                parts.append(self.band_powers(sky.float(), known.float()).flatten(1))
         if self.scalars:
             parts.append(flatten(columns, self.scalars).float())
         return self.mix(torch.cat(parts, 1))
@@ -134,12 +142,17 @@ class HealpixCNN(nn.Module):
         return head(self.head, self.features(**columns))
 
 
+def _exactly(x: Tensor) -> AbstractContextManager:
+    """Float32 even under autocast; shapes alone have no autocast to leave."""
+    return torch.autocast(x.device.type, enabled=False) if x.device.type != "meta" else nullcontext()
+
+
 def moments(
     x: Float[Tensor, "object channel place"], weight: Float[Tensor, "object 1 place"]
 ) -> tuple[Float[Tensor, "object channel"], Float[Tensor, "object channel"]]:
     """The weighted mean of each map, and the log of its variance."""
-    with torch.autocast(x.device.type, enabled=False) if x.device.type != "meta" else nullcontext():
-        x, weight = x.float(), weight.float()
-        share = weight / weight.sum(-1, keepdim=True).clamp(min=1e-6)
-        mean = (x * share).sum(-1)
-        return mean, torch.log(((x - mean[..., None]) ** 2 * share).sum(-1) + 1e-6)
+    with _exactly(x):
+        x, weight = x.float(), weight.float().transpose(1, 2)
+        total = weight.sum(1, keepdim=True).clamp(min=1e-6)
+        mean, square = torch.bmm(x, weight) / total, torch.bmm(x * x, weight) / total
+        return mean[..., 0], torch.log((square - mean**2).clamp(min=0)[..., 0] + 1e-6)
