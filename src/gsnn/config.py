@@ -118,6 +118,7 @@ PARTS: dict[str, dict[str, str]] = {
         "planck-likelihood": "gsnn.baselines.planck_likelihood:PlanckLikelihood",
         "power-spectrum": "gsnn.baselines.power_spectrum:PowerSpectrum",
         "gaussian-field": "gsnn.baselines.gaussian_field:GaussianField",
+        "gaussian-sphere": "gsnn.baselines.gaussian_field:GaussianSphere",
         "group-boosting": "gsnn.baselines.points:GroupBoosting",
         "stellar-mass": "gsnn.baselines.points:StellarMass",
         "two-point": "gsnn.baselines.two_point:TwoPoint",

@@ -90,6 +90,11 @@ def _thumbnails(view: View) -> dict[str, np.ndarray] | None:
 
         columns = view.columns(["id", clouds[0].name])
         return {str(i): one for i, one in zip(columns["id"], pictures(columns[clouds[0].name], clouds[0]))}
+    if skies := view.schema.of_kind("sphere"):
+        from .report import spheres
+
+        columns = view.columns(["id", skies[0].name])
+        return {str(i): one for i, one in zip(columns["id"], spheres.pictures(columns[skies[0].name]))}
     image = next((c for c in view.schema.columns if c.kind == "image" and len(c.shape) == 3), None)
     if image is None:
         return None

@@ -32,11 +32,11 @@ def show(run: Run, object_id: str, out: str | Path | None = None) -> dict[str, A
 
     one = run.ground
     images = [column for column in one.inputs.of_kind("image") if len(column.shape) == 3]
-    drawn = images or one.inputs.of_kind("graph") or first(one)
+    drawn = images or one.inputs.of_kind("graph", "sphere") or first(one)
     if out is not None and not drawn:
         raise GsnnError(
-            "--out names a picture, and this network reads no image, graph, light curve or series to draw; leave "
-            "--out away"
+            "--out names a picture, and this network reads no image, sphere, graph, light curve or series to draw; "
+            "leave --out away"
         )
     quoted = object_id.replace("'", "''")
     rows = one.survey.where(f"id = '{quoted}'")

@@ -22,6 +22,7 @@ ELSEWHERE = (
     "tls",
     "power-spectrum",
     "gaussian-field",
+    "gaussian-sphere",
     "distance-likelihood",
     "gaussian-maps",
     "lognormal-maps",

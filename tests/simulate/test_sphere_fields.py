@@ -5,7 +5,9 @@ import sys
 import numpy as np
 import pytest
 import torch
+from scipy.stats import kstest
 
+from gsnn.baselines.power_spectrum import multipole_powers
 from gsnn.config import build
 from gsnn.data import sphere
 from gsnn.data.schema import Schema
@@ -128,3 +130,76 @@ def test_without_healpy_the_sky_cannot_be_made_and_the_flat_one_can(monkeypatch)
     with pytest.raises(GsnnError, match=r"pip install 'gsnn\[sphere\]'"):
         build({"name": "sphere-fields"}, "source")
     assert build({"name": "fields", "maps": 2, "side": 8}, "source").rows(np.arange(2), 0).num_rows == 2
+
+
+def posterior_of(name, settings, train=240, test=120, nside=8, **source):
+    """Widths, errors and ranks of a baseline on skies of universes over the whole prior."""
+    fields = SphereFields(nside=nside, maps=2000, **source)
+    schema = fields.schema()
+    inputs, targets = schema.select(["sky"]), schema.select(["omega_m", "sigma_8"])
+    baseline = build({"name": name, **settings}, "baseline", inputs, targets)
+    views = [Skies(fields, np.arange(0, train)), Skies(fields, np.arange(train, train + 80))]
+    held = Skies(fields, np.arange(train + 80, train + 80 + test))
+    baseline.fit(*views, 0)
+    return baseline, held, baseline.predict(held)
+
+
+class Skies:
+    """The contract of a view on skies in memory."""
+
+    def __init__(self, fields, rows):
+        batch = fields.rows(rows, 0)
+        shape = fields.schema()["sky"].shape
+        self.data = {n: np.array(batch[n].to_pylist(), float) for n in ("sky", "omega_m", "sigma_8")}
+        self.data["sky"] = self.data["sky"].reshape(-1, *shape)
+
+    def __len__(self):
+        return len(self.data["sky"])
+
+    def columns(self, names):
+        return {name: self.data[name] for name in names}
+
+    def chunks(self, names, size=100):
+        for start in range(0, len(self), size):
+            yield {name: self.data[name][start : start + size] for name in names}
+
+
+def test_the_exact_posterior_of_a_whole_gaussian_sky_is_exact():
+    given = {"kind": "gaussian", "noise": 0.2, "cut": 0.0}
+    baseline, held, found = posterior_of("gaussian-sphere", {"noise": 0.2, "grid": 48}, 120, 300, **given)
+    for name in ("omega_m", "sigma_8"):
+        ranks = (found[name].value < held.data[name][:, None]).mean(1)
+        assert kstest(ranks, "uniform").pvalue > 0.01
+    assert "l = 2 to 16" in baseline.describe()
+    # far from the edges of a wide prior the width is that of Fisher's matrix
+    matrix = baseline.fisher(0.3, 0.8)
+    assert (np.linalg.eigvalsh(matrix) > 0).all()
+    log = baseline.log_likelihood(held.data["sky"])
+    best = baseline.points[log.argmax(1)]
+    truth = np.stack([held.data["omega_m"], held.data["sigma_8"]], 1)
+    apart = best - truth
+    within = np.array([a @ baseline.fisher(*t) @ a for a, t in zip(apart, truth)])
+    assert np.median(within) < 4  # of a chi-square of two: 1.4; edges of the prior and cosmic variance widen it
+
+
+def test_the_exact_posterior_refuses_a_mask():
+    with pytest.raises(GsnnError, match="whole skies only, and pixels are masked"):
+        posterior_of("gaussian-sphere", {"grid": 16}, 60, 10, kind="gaussian", cut=20.0)
+
+
+def test_band_powers_of_a_masked_sky_are_calibrated():
+    _, held, found = posterior_of("power-spectrum", {"bins": 6, "grid": 40}, 700, 250, kind="lognormal", cut=20.0)
+    for name in ("omega_m", "sigma_8"):
+        ranks = (found[name].value < held.data[name][:, None]).mean(1)
+        assert kstest(ranks, "uniform").pvalue > 0.005
+        assert found[name].value.std(1).mean() < 0.95 * held.data[name].std()
+
+
+def test_band_powers_hold_every_multipole_once():
+    white = np.random.default_rng(0).normal(size=(200, 768))
+    powers = multipole_powers(white, 6)
+    assert powers.shape == (200, 6)
+    assert np.allclose(np.exp(powers).mean(0)[:5], 4 * np.pi / 768, rtol=0.06)
+    cut = np.where(abs(sphere.latitudes(8)) < 20, np.nan, white)
+    assert np.allclose(np.exp(multipole_powers(cut, 6)).mean(0)[1:5], 4 * np.pi / 768, rtol=0.08)
+    assert np.allclose(multipole_powers(white + 5, 6), powers, atol=1e-6)  # the mean of a map is not used

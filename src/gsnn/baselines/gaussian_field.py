@@ -10,9 +10,11 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from ..data.schema import Schema
-from ..errors import ConfigError
+from ..data import sphere
+from ..data.schema import Schema, nside_of
+from ..errors import ConfigError, GsnnError
 from ..simulate.fields import Slab, multiplicity
+from ..simulate.sphere_fields import Observable, Sky
 from .grid_posterior import MapPosterior
 
 if TYPE_CHECKING:
@@ -78,4 +80,67 @@ class GaussianField(MapPosterior):
         return (
             f"Exact likelihood of a Gaussian map, on a grid of {len(self.points)} universes; the widths of Fisher's "
             f"matrix at {at}, without a prior: {told}."
+        )
+
+
+class GaussianSphere(MapPosterior):
+    """The likelihood of a whole Gaussian sky with white noise, on a grid of omega_m and sigma_8.
+
+    ln L = -1/2 sum over l of (2 l + 1) (C_l measured / C_l + ln C_l), C_l with noise and pixel window: exact for a sky
+    without a mask (Bond, Jaffe & Knox 2000, astro-ph/9808264, eq. 9), from l = 2 to 2 nside, beyond which HEALPix's
+    harmonics are no longer orthogonal. The settings are those of the simulator. Needs healpy.
+    """
+
+    kinds = ("sphere",)
+
+    def __init__(
+        self,
+        inputs: Schema,
+        targets: Schema,
+        *,
+        observable: Observable = "density",
+        redshift: float = 0.6,
+        between: tuple[float, float] = (0.05, 0.1),
+        noise: float = 0.1,
+        grid: Annotated[int, Field(ge=8, le=512)] = 96,
+    ):
+        super().__init__(inputs, targets, grid=grid)
+        if tuple(targets) != PARAMETERS:
+            raise ConfigError(f"gaussian-sphere knows the targets {' and '.join(PARAMETERS)}, in this order", ())
+        self.nside = nside_of(self.column.shape[1])
+        self.used = slice(2, 2 * self.nside + 1)
+        self.sky, self.noise = Sky(self.nside, observable, redshift, between), noise
+
+    def spectrum(self, points: Float[np.ndarray, "point 2"]) -> Float[np.ndarray, "point l"]:
+        """Signal and noise of the multipoles that are used."""
+        matter, place = np.unique(points[:, 0], return_inverse=True)
+        of_one = self.sky.spectrum(matter, np.ones(len(matter)))[0][:, self.used]
+        return of_one[place] * points[:, 1:] ** 2 + self.noise**2 * 4 * np.pi / (12 * self.nside**2)
+
+    def learn(self, train: View, valid: View) -> None:
+        spectrum = self.spectrum(self.points)
+        self.weight = self.sky.multipole[self.used] + 0.5
+        self.inverse, self.volume = 1 / spectrum, np.log(spectrum) @ self.weight
+
+    def log_likelihood(self, maps: Float[np.ndarray, "object 1 pixel"]) -> Float[np.ndarray, "object point"]:
+        if not np.isfinite(maps).all():
+            raise GsnnError(
+                "gaussian-sphere knows whole skies only, and pixels are masked; give cut = 0, or leave it out"
+            )
+        power = sphere.spectrum(maps[:, 0], 2 * self.nside)[:, self.used]
+        return -(power * self.weight) @ self.inverse.T - self.volume
+
+    def fisher(self, omega_m: float, sigma_8: float) -> Float[np.ndarray, "parameter parameter"]:
+        """1/2 sum over l of (2 l + 1)(d ln C / d a)(d ln C / d b) at a universe."""
+        at, step = np.array([omega_m, sigma_8]), 1e-3
+        shifted = np.stack([at + sign * step * unit for unit in np.eye(2) for sign in (1, -1)])
+        logs = np.log(self.spectrum(shifted))
+        slopes = (logs[::2] - logs[1::2]) / (2 * step)
+        weight = self.sky.multipole[self.used] + 0.5
+        return (slopes * weight) @ slopes.T
+
+    def describe(self) -> str:
+        return (
+            f"Exact likelihood of a whole Gaussian sky from C_l, l = 2 to {2 * self.nside}, on a grid of "
+            f"{len(self.points)} universes."
         )

@@ -107,10 +107,13 @@ class GridPosterior:
 
 
 class MapPosterior(GridPosterior):
-    """One of square maps of a single band [object, 1, y, x]."""
+    """One of square maps of a single band [object, 1, y, x]; of spheres [object, 1, pixel] where ``kinds`` say so."""
 
     def __init__(self, inputs: Schema, targets: Schema, *, grid: int):
         super().__init__(inputs, targets, grid=grid)
         shape = self.column.shape
-        if len(shape) != 3 or shape[0] != 1 or shape[1] != shape[2]:
+        if self.column.kind == "sphere":
+            if shape[0] != 1:
+                raise ConfigError(f"{type(self).__name__} reads maps of one channel, not of {shape[0]}", ())
+        elif len(shape) != 3 or shape[0] != 1 or shape[1] != shape[2]:
             raise ConfigError(f"{type(self).__name__} reads square maps of one band, not of shape {shape}", ())

@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from pydantic import Field
 
-from ..data.schema import Schema
+from ..data import sphere
+from ..data.schema import Schema, nside_of
 from ..errors import GsnnError
 from ..simulate.fields import multiplicity
 from .grid_posterior import CHUNK, MapPosterior
@@ -41,6 +42,18 @@ def band_powers(maps: Float[np.ndarray, "object y x"], count: int) -> Float[np.n
     return np.log(np.maximum(np.stack(total, 1), 1e-300))
 
 
+def multipole_powers(maps: Float[np.ndarray, "object pixel"], count: int) -> Float[np.ndarray, "object band"]:
+    """The same of maps of the sky: the mean pseudo-C_l (:func:`gsnn.data.sphere.spectrum`) over the modes of each band,
+    equally wide in log l from l = 2 to 3 nside - 1. What a mask mixes, the simulations have mixed as well."""
+    largest = 3 * nside_of(maps.shape[-1]) - 1
+    multipole = np.arange(2, largest + 1)
+    edges = np.geomspace(2, largest + 1e-9, count + 1)
+    place = np.clip(np.searchsorted(edges, multipole, side="right") - 1, 0, count - 1)
+    weight = (2 * multipole + 1)[:, None] * (place[:, None] == np.unique(place))
+    power = sphere.spectrum(maps, largest)[:, 2:] @ (weight / weight.sum(0))
+    return np.log(np.maximum(power, 1e-300))
+
+
 def polynomial(theta: Float[np.ndarray, "object parameter"], degree: int) -> Float[np.ndarray, "object term"]:
     """All products of at most ``degree`` parameters, 1 first."""
     terms = [np.ones(len(theta))]
@@ -55,8 +68,10 @@ class PowerSpectrum(MapPosterior):
 
     The mean of each band is a polynomial of the parameters, and so is the logarithm of its variance; the correlation
     of bands is one for all. Degrees (1 to 4 and 0 to 2) are chosen by the likelihood of the validation part. The
-    logarithm makes the scatter of a band nearly Gaussian.
+    logarithm makes the scatter of a band nearly Gaussian. Of a sphere, C_l in bands of l (needs healpy).
     """
+
+    kinds = ("image", "sphere")
 
     def __init__(
         self,
@@ -69,10 +84,13 @@ class PowerSpectrum(MapPosterior):
         super().__init__(inputs, targets, grid=grid)
         self.bins = bins
 
+    def powers(self, maps: Float[np.ndarray, "object 1 *place"]) -> Float[np.ndarray, "object band"]:
+        measure = multipole_powers if self.column.kind == "sphere" else band_powers
+        return measure(np.asarray(maps[:, 0], np.float64), self.bins)
+
     def summaries(self, view: View) -> Float[np.ndarray, "object band"]:
         name = self.column.name
-        parts = [band_powers(np.asarray(c[name], np.float64)[:, 0], self.bins) for c in view.chunks([name], CHUNK)]
-        return np.concatenate(parts)
+        return np.concatenate([self.powers(chunk[name]) for chunk in view.chunks([name], CHUNK)])
 
     def learn(self, train: View, valid: View) -> None:
         (x, theta), (x_valid, theta_valid) = (self.known(view) for view in (train, valid))
@@ -124,8 +142,8 @@ class PowerSpectrum(MapPosterior):
         sizes = [polynomial(self.centre[None], degree).shape[1] for degree in range(5)]
         return sizes.index(len(coefficients))
 
-    def log_likelihood(self, maps: Float[np.ndarray, "object 1 y x"]) -> Float[np.ndarray, "object point"]:
-        x = band_powers(maps[:, 0], self.bins)
+    def log_likelihood(self, maps: Float[np.ndarray, "object 1 *place"]) -> Float[np.ndarray, "object point"]:
+        x = self.powers(maps)
         found = np.empty((len(x), len(self.points)))
         inverse, turned = np.exp(-self.log_sigma), self.root.T
         for i, one in enumerate(x):
@@ -133,8 +151,9 @@ class PowerSpectrum(MapPosterior):
         return found - self.log_sigma.sum(1)
 
     def describe(self) -> str:
+        of = "C_l" if self.column.kind == "sphere" else "P(k)"
         return (
-            f"Band powers: a Gaussian likelihood of log P(k) in {self.root.shape[0]} bands, its mean a polynomial of "
+            f"Band powers: a Gaussian likelihood of log {of} in {self.root.shape[0]} bands, its mean a polynomial of "
             f"degree {self.degree} and its scatter of degree {self.rise} in the parameters, on a grid of "
             f"{len(self.points)} points."
         )

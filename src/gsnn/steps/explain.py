@@ -24,7 +24,11 @@ from .train import Trained
 
 
 def thumbnails(one: Ground, view: View) -> np.ndarray | None:
-    """Pictures [object, y, x, 3] of the first image or graph among the inputs, if there is one."""
+    """Pictures [object, y, x, 3] of the first image, sphere or graph among the inputs, if there is one."""
+    if skies := one.inputs.of_kind("sphere"):
+        from ..report import spheres
+
+        return spheres.pictures(view.columns([skies[0].name])[skies[0].name])
     if clouds := one.inputs.of_kind("graph"):
         from ..report.clouds import pictures
 
