@@ -59,6 +59,11 @@ class Model(nn.Module):
         """Statistics of inputs and targets, from the training part."""
         self.transforms.fit(train)
         self.objective.fit(train)
+        if hasattr(self.objective.network, "start"):  # what a network measures before it learns
+            some = train.take(np.linspace(0, len(train) - 1, min(len(train), 256)).astype(int))
+            with torch.no_grad():
+                batch = self.transform(tensors(some.columns(list(self.inputs)), some.rows))
+                self.objective.network.start(**{name: batch[name] for name in self.inputs.tensors})
         if hasattr(self.objective, "start"):
             some = train.take(np.linspace(0, len(train) - 1, min(len(train), 20_000)).astype(int))
             with torch.no_grad():

@@ -25,6 +25,7 @@ def small(study):
         source.update(universes=96)
         table["objective"].update(components=8)
     few = {"fields": {"maps": 600, "side": 16}, "expansion": {"universes": 600}, "planck": {"universes": 600}}
+    few["sphere-fields"] = {"maps": 600, "nside": 8}
     if isinstance(source, dict) and source["name"] in few:
         source.update(few[source["name"]])
         table["data"]["split"] = {"fractions": [0.7, 0.15, 0.15]}

@@ -134,6 +134,16 @@ def test_band_powers_are_those_of_healpy(nside):
     assert np.allclose(cut.flatten(0, 1), want[:, 1:] / share, rtol=5e-4, atol=1e-7)
 
 
+def test_a_network_that_has_started_sees_powers_of_one_size():
+    net, maps = network(), torch.randn(64, 1, PIXELS) * torch.rand(64, 1, 1)
+    given = {"sky": maps, "sky.known": torch.rand(maps.shape) < 0.7}
+    net.start(**given)
+    found = net.band_powers(maps.where(given["sky.known"], 0), given["sky.known"].float())[:, 0]
+    torch.testing.assert_close(found.mean(0), torch.zeros(found.shape[1]), atol=1e-4, rtol=0)
+    torch.testing.assert_close(found.std(0, correction=0), torch.ones(found.shape[1]), atol=1e-4, rtol=0)
+    assert {"band_powers.centre", "band_powers.scatter"} <= net.state_dict().keys()  # saved with the network
+
+
 def test_band_powers_do_not_see_how_the_sky_is_turned():
     modes = smooth(3)
     turned = [one.copy() for one in modes]

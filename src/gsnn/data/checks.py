@@ -35,7 +35,13 @@ def _listed(items: Sequence[str], most: int = 4) -> str:
 
 
 def missing_values(s: Sample) -> list[Finding]:
-    found = {name: missing(s, name) for name in s.names}
+    found = {name: missing(s, name) for name in s.names if s.survey.schema[name].kind != "sphere"}
+    masked = [name for name in s.names if name not in found and missing(s, name) > 0]
+    told = [finding("masked sky", "ok", f"masked: {_listed([f'{missing(s, n):.1%} of {n}' for n in masked])}")]
+    return [*(told if masked else []), *_missing(found)]
+
+
+def _missing(found: dict[str, float]) -> list[Finding]:
     some = sorted((name for name in found if found[name] > 0), key=lambda name: -found[name])
     if not some:
         return [finding("missing values", "ok", "no value is missing or infinite")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 
@@ -119,10 +120,19 @@ class HealpixCNN(nn.Module):
         )
         self.head = nn.Linear(hidden, outputs)
 
-    def features(self, **columns: Tensor) -> Float[Tensor, "object feature"]:
+    def seen(self, columns: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """All channels [object, channel, pixel], 0 where nothing is known, and where something is."""
         known = torch.cat([columns[f"{c.name}.known"] for c in self.spheres], 1)
-        sky = torch.cat([columns[c.name] for c in self.spheres], 1)
-        sky = sky.where(known, 0)
+        return torch.cat([columns[c.name] for c in self.spheres], 1).where(known, 0), known
+
+    def start(self, **columns: Tensor) -> None:
+        """Before any step: the scale of the powers, from some training maps."""
+        if self.band_powers:
+            sky, known = self.seen(columns)
+            self.band_powers.fit(sky.float(), known.float())
+
+    def features(self, **columns: Tensor) -> Float[Tensor, "object feature"]:
+        sky, known = self.seen(columns)
         place = torch.from_numpy(sphere.faces(self.nside).ravel()).to(sky.device)
         share = known.any(1, keepdim=True).to(sky.dtype)[..., place]
         x, parts = torch.cat([sky, known.to(sky.dtype)], 1)[..., place], []

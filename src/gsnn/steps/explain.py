@@ -136,9 +136,10 @@ def picture(study: Study, one: Ground, model: Any, view: View, about: dict[str, 
         panels.append(
             (normalise(spec)["name"], overlay(images[0], explainer(model, batch)[0].detach().float().numpy()))
         )
+    drawn = one.inputs.of_kind("sphere", "graph")  # pictures whose first row is the top
     figure = Figure(figsize=(3.2 * len(panels), 3.9), layout="constrained")
     for axis, (title, shown) in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels):
-        axis.imshow(shown, origin="lower", interpolation="nearest")
+        axis.imshow(shown, origin="upper" if drawn else "lower", interpolation="nearest")
         axis.set(xticks=[], yticks=[], title=title)
     figure.suptitle(f"{about['id']}: {about.get('prediction', '')} (truth {about.get('truth', 'unknown')})")
     figure.savefig(path, dpi=110)
