@@ -7,6 +7,7 @@ python docs/make_figures.py runs/nbody-emulator docs/images/nbody-spectra.png --
 python docs/make_figures.py runs/nbody-emulator docs/images/nbody-maps.png --map 0
 python docs/make_figures.py runs/halo-mass docs/images/halo-mass.png --clouds
 python docs/make_figures.py runs/cmb-foregrounds docs/images/cmb-foregrounds.png --map 1 --errors
+python docs/make_figures.py runs/full-sky docs/images/full-sky.png --skies
 python docs/make_figures.py runs/lens-finding docs/images/lens-finding.png --pictures 8
 """
 
@@ -166,6 +167,25 @@ def clouds(run: Path, out: Path, count: int = 6) -> None:
         f.savefig(out, facecolor="white")
 
 
+def skies(run: Path, out: Path) -> None:
+    """Four skies, of little and much matter, smooth and lumpy."""
+    from gsnn.data.survey import Survey
+    from gsnn.report.spheres import skies as drawing
+
+    survey = Survey.open(run / "survey")
+    truth = survey.view().columns(["omega_m", "sigma_8"])
+    panels = {}
+    for lumpy in (0.92, 0.68):
+        for matter in (0.16, 0.44):
+            apart = (truth["omega_m"] - matter) ** 2 + (truth["sigma_8"] - lumpy) ** 2
+            row = int(np.argmin(apart))
+            (sky,) = survey.view(np.array([row])).columns(["sky"])["sky"]
+            panels[f"omega_m {truth['omega_m'][row]:.2f}, sigma_8 {truth['sigma_8'][row]:.2f}"] = 1 + sky[0]
+    with style():
+        figure = drawing(panels, label="density over its mean", log=True).figure
+        figure.savefig(out, dpi=108, facecolor="white")
+
+
 def pictures(run: Path, count: int, out: Path) -> None:
     """A row of ``count`` images of each class."""
     from gsnn.data.survey import Survey
@@ -208,9 +228,16 @@ def main() -> None:
     )
     parser.add_argument("--variance", action="store_true", help="draw what an emulator misses, in cosmic variance")
     parser.add_argument("--clouds", action="store_true", help="draw the run's clouds of points instead")
+    parser.add_argument("--skies", action="store_true", help="draw four maps of the whole sky instead")
     parser.add_argument("--pictures", type=int, help="draw so many images of each class instead")
     asked = parser.parse_args()
-    for name, draw in (("fitted", fitted), ("variance", variance), ("clouds", clouds), ("draws", drawn)):
+    for name, draw in (
+        ("fitted", fitted),
+        ("variance", variance),
+        ("clouds", clouds),
+        ("draws", drawn),
+        ("skies", skies),
+    ):
         if getattr(asked, name):
             draw(asked.run, asked.out)
             return

@@ -153,6 +153,7 @@ def test_a_built_in_study_that_needs_no_data_works_from_the_start(name, monkeypa
     source = Study.load(name).data.source
     counts = {
         "fields": "maps",
+        "sphere-fields": "maps",
         "lensing": "maps",
         "groups": "groups",
         "galaxy-boxes": "boxes",
@@ -163,6 +164,8 @@ def test_a_built_in_study_that_needs_no_data_works_from_the_start(name, monkeypa
     if source["name"] == "lensing":
         small = ["data.source.maps=60", "data.split.fractions=[0.4, 0.3, 0.3]"]
         small += [f"data.source.{key}={value}" for key, value in (("side", 48), ("pixel", 2.0), ("margin", 0))]
+    if source["name"] == "sphere-fields":
+        small += ["data.source.nside=8", "data.split.fractions=[0.6, 0.2, 0.2]"]
     if source["name"] == "foregrounds":
         small = ["data.source.patches=60", "data.source.side=16", "data.split.fractions=[0.4, 0.3, 0.3]"]
     if source["name"] == "nbody":

@@ -86,6 +86,10 @@ def skies(
         bar.set_label(label)
         bar.outline.set_visible(False)
         bar.ax.tick_params(length=2, color=SOFT)
+        if log:
+            steps = [one for one in (0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 10) if low <= one <= high]
+            bar.set_ticks(steps, labels=[f"{one:g}" for one in steps])
+            bar.minorticks_off()
     seen = [sky[np.isfinite(sky)] for sky in panels.values()]
     data = {"map": names, "mean": [float(s.mean()) for s in seen], "deviation": [float(s.std()) for s in seen]}
     return Drawing(f, data, f"The whole sky in Mollweide's projection: {', '.join(names)}.")

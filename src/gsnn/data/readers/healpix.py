@@ -125,9 +125,7 @@ def read_maps(paths: Sequence[str], ids: Sequence[str], hdu: HDU = None) -> Raw:
         return values
 
     shape = (1, 12 * first.nside**2)
-    fields = [
-        Field(name, "float32", take(name), shape, "sphere", unit, bands=(name,)) for name, unit in first.maps.items()
-    ]
+    fields = [Field(name, "float32", take(name), shape, "sphere", unit) for name, unit in first.maps.items()]
     raw = Raw(ids[0] if len(paths) == 1 else "the maps", len(paths), fields, "fits", files=list(paths))
     raw.ids = lambda rows: [ids[i] for i in rows]
     return raw
