@@ -2,7 +2,7 @@
 
 python benchmarks/sphere_rotation.py runs/full-sky [--skies 200]
 
-Modes of the Gaussian field inside and of the noise are turned together, by an angle of each sky of its own, so that both
+Modes of the Gaussian field inside and of the noise are turned together, each sky by an angle of its own, so that both
 skies hold the same in other pixels. Prints the rms change of the posterior's mean in units of its width.
 """
 
