@@ -187,7 +187,7 @@ def test_what_cannot_be_is_refused():
         PowerSpectrum(inputs(fields), Schema.of([Column(n, "scalar") for n in "abc"]), grid=100)
     with pytest.raises(ConfigError, match="in this order"):
         GaussianField(inputs(fields), Schema.of([Column("sigma_8", "scalar")]))
-    with pytest.raises(ConfigError, match="reads one image; name it"):
+    with pytest.raises(ConfigError, match="reads one image or sphere; name it"):
         PowerSpectrum(Schema.of([Column("x", "scalar")]), targets(fields))
     with pytest.raises(GsnnError, match="has to be fitted"):
         PowerSpectrum(inputs(fields), targets(fields)).predict(few)
