@@ -14,7 +14,7 @@ from torch import Tensor
 from .. import rng
 from ..data.schema import Column, Schema
 from ..errors import GsnnError
-from ..simulate.mesh import coloured, multiplicity, to_modes, wavenumbers
+from ..simulate.mesh import coloured, multiplicity, shell_powers, shells
 from .base import cpu_seconds
 from .power_spectrum import polynomial
 
@@ -45,7 +45,7 @@ class GaussianMaps:
             raise GsnnError("random fields follow from numbers alone: give scalars as [data] inputs")
         self.inputs, self.target, self.degree, self.draws, self.seconds = inputs, target, degree, draws, 0.0
         self.side, self.space = size[0], len(size)
-        self.shell = torch.round(wavenumbers(self.side, 2 * math.pi, self.space)).long()
+        self.shell = shells(self.side, self.space)
         self.weight = multiplicity(self.side, self.space)
 
     def fit(self, train: View, valid: View, seed: int) -> None:
@@ -81,16 +81,8 @@ class GaussianMaps:
             total, lowest = total + float(fields.double().mean()) * len(fields), min(lowest, float(fields.min()))
             powers.append(fields)
         mean = total / max(len(view), 1)
-        found = torch.cat([self.power(fields - mean) for fields in powers])
+        found = torch.cat([shell_powers((fields - mean).double()) for fields in powers])
         return len(view), found.numpy() + 1e-30, mean, lowest
-
-    def power(self, fields: Float[Tensor, "object ..."]) -> Float[Tensor, "object shell"]:
-        """Mean |F|^2 over the number of voxels, with the mode of the mean as shell 0."""
-        square = to_modes(fields).abs().double() ** 2 * self.weight / self.side**self.space
-        shells = int(self.shell.max()) + 1
-        count = torch.zeros(shells).double().index_add(0, self.shell.flatten(), self.weight.flatten())
-        total = torch.zeros(len(fields), shells).double()
-        return total.index_add(1, self.shell.flatten(), square.flatten(1)) / count
 
     def predict(self, view: View) -> dict[str, Distribution]:
         from ..evaluation.generated import FieldDraws

@@ -17,7 +17,7 @@ from numpy import ndarray
 
 from ..data.schema import Column
 from ..errors import GsnnError
-from ..simulate.mesh import lattice, multiplicity, paint, to_cells, to_modes, wavenumbers
+from ..simulate.mesh import lattice, multiplicity, paint, shell_modes, shells, to_cells, to_modes
 from .base import Distribution
 
 Maps = Float[ndarray, "object channel *space"]
@@ -91,7 +91,7 @@ def spectra(prediction: Fields, truth: Maps) -> Spectra:
     if len(set(size)) > 1:
         raise GsnnError(f"spectra are measured of squares and cubes, and {prediction.column.name!r} has {size} voxels")
     side, space = size[0], len(size)
-    shell = torch.round(wavenumbers(side, 2 * np.pi, space)).long().flatten()
+    shell = shells(side, space).flatten()
     weight = multiplicity(side, space).flatten()
     found = []
     for value, true in zip(prediction.value, np.asarray(truth)):
@@ -111,7 +111,7 @@ def bispectrum(density: Float[torch.Tensor, "object ..."], box: float) -> Float[
     astro-ph/0004086). In the square of the volume of ``box``.
     """
     side, space = density.shape[-1], density.ndim - 1
-    shell, modes, found = torch.round(wavenumbers(side, 2 * np.pi, space)), to_modes(density), []
+    shell, modes, found = shells(side, space), to_modes(density), []
     for number in range(1, side // 4 + 1):
         inside = (shell == number).to(modes.dtype)
         triangles = to_cells(inside[None], side).double().pow(3).sum()
@@ -135,9 +135,7 @@ def told(found: Mapping[str, Fields], truth: Maps) -> dict[str, Any]:
     side, space = column.shape[-1], len(column.shape) - 1
     step = column.box / side if column.box else 1.0  # from one voxel to the next
     unit = (step / side) ** space  # from |rfftn|^2 to a power
-    shell = torch.round(wavenumbers(side, 2 * np.pi, space)).long().flatten()
-    modes = torch.zeros(int(shell.max()) + 1).double().index_add(0, shell, multiplicity(side, space).flatten())
-    scale = unit / modes[1 : side // 2 + 1].numpy()
+    scale = unit / shell_modes(side, space)[1 : side // 2 + 1].numpy()
 
     def skewed(value: Maps) -> list[float]:
         return bispectrum(densities(value, column)[:, 0], column.box or float(side)).mean(0).tolist()

@@ -18,7 +18,7 @@ from numpy import ndarray
 
 from ..data.schema import Column
 from ..errors import GsnnError
-from ..simulate.mesh import multiplicity, shell_powers, wavenumbers
+from ..simulate.mesh import shell_modes, shell_powers
 from .base import Distribution
 from .fields import bispectrum
 
@@ -102,21 +102,19 @@ def measure(fields: Float[ndarray, "field channel *space"], column: Column) -> M
     if len(set(size)) > 1:
         raise GsnnError(f"spectra are measured of squares and cubes, and {column.name!r} has {size} voxels")
     side, space = size[0], len(size)
-    shell = torch.round(wavenumbers(side, 2 * np.pi, space)).long().flatten()
-    modes = torch.zeros(int(shell.max()) + 1).double().index_add(0, shell, multiplicity(side, space).flatten())
+    resolved = slice(1, side // 2 + 1)
+    modes = shell_modes(side, space)[resolved].numpy()
     powers, thirds, heights = [], [], []
     for some in torch.tensor(np.asarray(fields, np.float32)[:, 0]).split(max(1, 2**22 // side**space)):
-        powers.append(shell_powers(some))
+        powers.append(shell_powers(some)[:, resolved])
         thirds.append(bispectrum(some, float(side)))
         heights += peaks(some)
-    shells = np.arange(1, side // 2 + 1) / (side / 2)
+    k = np.arange(1, side // 2 + 1) / (side / 2)
     if not powers:
         powers, thirds = [torch.zeros(0, side // 2)], [np.zeros((0, side // 4))]
     flat = np.asarray(fields, np.float32)[:, 0].reshape(len(fields), -1)
     values = np.quantile(flat, VALUES, axis=1).T if len(flat) else np.zeros((0, len(VALUES)))
-    return Measured(
-        shells, modes[1 : side // 2 + 1].numpy(), torch.cat(powers).numpy(), np.concatenate(thirds), heights, values
-    )
+    return Measured(k, modes, torch.cat(powers).numpy(), np.concatenate(thirds), heights, values)
 
 
 def peaks(fields: Float[torch.Tensor, "field ..."]) -> list[Float[ndarray, " peak"]]:

@@ -103,15 +103,11 @@ class FlowMatching(Objective):
             raise ConfigError(f"the target {self.target.name!r} does not vary in the training part", ("data", "target"))
         self.transform.fit(fields)
         if self.coloured:
-            from ..simulate.mesh import wavenumbers
+            from ..simulate.mesh import shell_powers, shells
 
             made = self.transform(fields[torch.isfinite(fields).flatten(1).all(1)])
-            space = tuple(range(2, made.ndim))
-            power = torch.fft.rfftn(made, dim=space).abs().square().mean(0) / made[0, 0].numel()
-            shell = torch.round(wavenumbers(made.shape[-1], 2 * math.pi, len(space))).long()
-            count = torch.bincount(shell.flatten())
-            rings = torch.stack([torch.bincount(shell.flatten(), one.flatten().double()) / count for one in power])
-            self.power = rings[:, shell].float().clamp(min=1e-12)
+            power = torch.stack([shell_powers(channel).mean(0) for channel in made.unbind(1)])
+            self.power = power[:, shells(made.shape[-1], made.ndim - 2)].float().clamp(min=1e-12)
 
     # -------------------------------------------------------------- training
 

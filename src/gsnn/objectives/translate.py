@@ -125,7 +125,8 @@ class Translate(Objective):
                     each = (both[0] - both[1]).square().flatten(1).mean(1) / self.contrast
                     found["density"] = (self.density * each.where(whole, 0).sum(), whole.sum())
                 if self.power:
-                    own, true = (shell_powers(one) for one in both)
+                    resolved = slice(1, truth.shape[-1] // 2 + 1)
+                    own, true = (shell_powers(one)[:, resolved] for one in both)
                     each = (own / true.clamp(min=1e-30) - 1).square().mean(1)
                     found["power"] = (self.power * each.where(whole, 0).sum(), whole.sum())
         return found

@@ -53,16 +53,24 @@ def to_cells(modes: Tensor, side: int) -> Float[Tensor, "object ..."]:
     return torch.fft.irfftn(modes, s=[side] * (modes.ndim - 1), dim=tuple(range(1, modes.ndim)))
 
 
+def shells(side: int, space: int = 2) -> Int64[Tensor, "*mode"]:
+    """The shell, one fundamental wave thick, of each mode that ``rfftn`` gives; 0 is the mean."""
+    return torch.round(wavenumbers(side, 2 * math.pi, space)).long()
+
+
+def shell_modes(side: int, space: int = 2) -> Float[Tensor, " shell"]:
+    """How many modes of the whole box each shell has."""
+    return torch.bincount(shells(side, space).flatten(), multiplicity(side, space).flatten())
+
+
 def shell_powers(cells: Float[Tensor, "object ..."]) -> Float[Tensor, "object shell"]:
-    """The mean |F|^2 over the number of cells in shells of one fundamental wave, up to the Nyquist frequency."""
+    """The mean |F|^2 over the number of cells of each shell, from the mean to the corner of the mesh."""
     side, space = cells.shape[-1], cells.ndim - 1
-    shell = torch.round(wavenumbers(side, 2 * math.pi, space)).long().flatten().to(cells.device)
-    weight = multiplicity(side, space).flatten().to(cells.device)
-    shells = int(shell.max()) + 1
-    modes = weight.new_zeros(shells).index_add(0, shell, weight)
-    square = to_modes(cells).abs().square().flatten(1).to(weight.dtype) * weight
-    total = weight.new_zeros(len(cells), shells).index_add(1, shell, square)
-    return total[:, 1 : side // 2 + 1] / modes[1 : side // 2 + 1] / side**space
+    shell, weight, modes = (
+        one.to(cells.device) for one in (shells(side, space), multiplicity(side, space), shell_modes(side, space))
+    )
+    square = (to_modes(cells).abs().square() * weight).flatten(1)
+    return square.new_zeros(len(cells), len(modes)).index_add(1, shell.flatten(), square) / modes / side**space
 
 
 def slopes(side: int, box: float, space: int = 3, *, central: bool = False) -> tuple[Float[Tensor, "*mode"], ...]:
