@@ -51,10 +51,10 @@ def field_draws(told: Mapping[str, Any], *, aim: float = AIM) -> Drawing:
         middle.set(ylabel="P / P true", ylim=(0.5, 1.5))
         low.set(ylabel="B / B true", ylim=(0, 2), xlabel=f"k [{told['unit']}]")
         last.set(ylabel="peaks / true peaks", ylim=(0, 2), xlabel=f"height of a peak ({told['of']})")
-        names = [f"< {heights[0]:.3g}", *(f"to {h:.3g}" for h in heights[1:]), f"> {heights[-1]:.3g}"]
-        last.set_xticks(bins, names, fontsize=7)
-        low.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        low.xaxis.set_minor_formatter(NullFormatter())
+        last.set_xticks(bins[1:] - 0.5, [f"{height:.3g}" for height in heights])  # what is between two bins
+        for axis in (top.yaxis, low.xaxis):
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.set_minor_formatter(NullFormatter())
         for axis in (top, middle):
             axis.tick_params(labelbottom=False)
     best = each.get("network") or next(iter(each.values()))
