@@ -61,10 +61,13 @@ class Rows:
 
 
 def by_network(run: Run, rows: Rows) -> Maps:
-    parts, model = [], run.model.eval()
+    parts, model, done = [], run.model.eval(), 0
     for chunk in rows.chunks(["shear", "noise"], 4):
+        batch = {name: torch.as_tensor(value) for name, value in chunk.items()}
+        batch["row"] = torch.arange(done, done + len(batch["shear"]))  # which draws of a flow are a function of
         with torch.inference_mode():
-            parts.append(model({name: torch.as_tensor(value) for name, value in chunk.items()})["kappa"])
+            parts.append(model(batch)["kappa"])
+        done += len(batch["row"])
     return Maps.join(parts)
 
 

@@ -2,8 +2,9 @@
 
     python benchmarks/memorised.py runs/cosmic-web --out benchmarks/results/memorised.json
 
-Nearness is the correlation of two maps of log density, the highest over all shifts and the eight orientations of a
-square, since the network was taught all of these. Simulations are held-out maps, which nobody can have repeated.
+Nearness is the correlation of two maps in the units of the flow (log density), the highest over all shifts and the
+eight orientations of a square, since the network was taught all of these. Simulations are held-out maps, which nobody
+can have repeated.
 """
 
 from __future__ import annotations
@@ -50,11 +51,14 @@ def main() -> None:
     run = Run(given.run)
     one, model = run.ground, run.model
     name = one.target
-    log = lambda values: np.log(np.maximum(values, 1e-3) + 0.1)  # noqa: E731
-    train = log(one.train.columns([name])[name][:, 0])
+
+    def units(values: np.ndarray) -> np.ndarray:
+        return model.objective.transform(torch.tensor(values).float()[:, None])[:, 0].numpy()
+
+    train = units(one.train.columns([name])[name][:, 0])
     some = one.test.take(np.linspace(0, len(one.test) - 1, given.objects).astype(int))
-    draws = log(predict_view(model, some, run.runtime)[0][name].value[:, 0, 0])
-    truth = log(some.columns([name])[name][:, 0])
+    draws = units(predict_view(model, some, run.runtime)[0][name].value[:, 0, 0])
+    truth = units(some.columns([name])[name][:, 0])
     others, side = modes(train), train.shape[-1]
     found = {
         who: [nearest(one, others, side) for one in tqdm(maps, desc=who)]

@@ -90,6 +90,30 @@ def maps(run: Path, place: int, out: Path, errors: bool = False) -> None:
         drawing({"truth": truth} | panels, **how).figure.savefig(out, dpi=110, facecolor="white")
 
 
+def sampled(run: Path, place: int, out: Path) -> None:
+    """A test object of a run that tells maps by draws: the truth, the mean, and three of the draws."""
+    import torch
+
+    from gsnn.data.batch import tensors
+    from gsnn.report.maps import maps as drawing
+    from gsnn.run import Run
+
+    made = Run(run)
+    one, model = made.ground, made.model
+    some = one.test.take([place])
+    name = one.target
+    batch = model.transform(tensors(some.columns(list(model.inputs)), some.rows))
+    with torch.inference_mode():
+        draws = model.objective.sample(batch)[0, :, 0].numpy()
+        within = model.objective.within
+        inside = (batch[within] > 0).all(1)[0].numpy() if within else None
+    truth = some.columns([name])[name][0, 0]
+    panels = {"truth": truth, f"mean of {len(draws)} draws": draws.mean(0)}
+    panels |= {f"draw {i + 1}": draw for i, draw in enumerate(draws[:3])}
+    with style():
+        drawing(panels, inside=inside, label=name, columns=5).figure.savefig(out, dpi=110, facecolor="white")
+
+
 def drawn(path: Path, out: Path) -> None:
     """The posteriors of a benchmark, a colour each."""
     from gsnn.report.posteriors import corner as drawing
@@ -229,6 +253,7 @@ def main() -> None:
     parser.add_argument("--variance", action="store_true", help="draw what an emulator misses, in cosmic variance")
     parser.add_argument("--clouds", action="store_true", help="draw the run's clouds of points instead")
     parser.add_argument("--skies", action="store_true", help="draw four maps of the whole sky instead")
+    parser.add_argument("--sampled", type=int, help="draw maps that a flow gives the run's test object of this number")
     parser.add_argument("--pictures", type=int, help="draw so many images of each class instead")
     asked = parser.parse_args()
     for name, draw in (
@@ -243,6 +268,9 @@ def main() -> None:
             return
     if asked.spectra:
         spectra(asked.run, asked.out)
+        return
+    if asked.sampled is not None:
+        sampled(asked.run, asked.sampled, asked.out)
         return
     if asked.pictures is not None:
         pictures(asked.run, asked.pictures, asked.out)

@@ -14,17 +14,10 @@ from pathlib import Path
 from typing import Any
 
 DOCS = Path(__file__).parent
+DRAWN = ("power_off", "bispectrum_off", "peaks_off", "contrast_r")
 SHOWN = {
-    "image": ("map_rmse", "map_r", "map_coverage_68", "map_interval_score", "map_bias"),
-    "field": (
-        "correlation",
-        "power_error",
-        "voxel_rmse",
-        "power_off",
-        "bispectrum_off",
-        "peaks_off",
-        "contrast_r",
-    ),
+    "image": ("map_rmse", "map_r", "map_coverage_68", "map_interval_score", "map_bias", *DRAWN),
+    "field": ("correlation", "power_error", "voxel_rmse", *DRAWN),
     "spectrum": ("cosmic_variance_p99", "cosmic_variance_mean", "explained", "curve_coverage_68"),
     "label": ("accuracy", "balanced_accuracy", "f1_macro", "roc_auc", "ece"),
     "scalar": (

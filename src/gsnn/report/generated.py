@@ -51,7 +51,8 @@ def field_draws(told: Mapping[str, Any], *, aim: float = AIM) -> Drawing:
         middle.set(ylabel="P / P true", ylim=(0.5, 1.5))
         low.set(ylabel="B / B true", ylim=(0, 2), xlabel=f"k [{told['unit']}]")
         last.set(ylabel="peaks / true peaks", ylim=(0, 2), xlabel=f"height of a peak ({told['of']})")
-        last.set_xticks(bins[1:] - 0.5, [f"{height:.3g}" for height in heights])  # what is between two bins
+        digits = max(0, 1 - int(np.floor(np.log10(max(float(np.ptp(heights)), 1e-12)))))
+        last.set_xticks(bins[1:] - 0.5, [f"{height:.{digits}f}" for height in heights])  # what is between two bins
         for axis in (top.yaxis, low.xaxis):
             axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axis.set_minor_formatter(NullFormatter())
