@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..data.schema import Schema
+from ..data.schema import Column, Schema
+from ..errors import ConfigError
 from ..rng import Rng
 
 if TYPE_CHECKING:
@@ -20,6 +21,21 @@ if TYPE_CHECKING:
 Batch = dict[str, Tensor]
 Prediction = dict[str, "Distribution"]
 MakeNetwork = Callable[[Schema, int], nn.Module]
+
+
+def one_field(inputs: Schema, targets: Schema, task: str) -> Column:
+    """The single field or image that is the target, of the size of every field and image among the inputs."""
+    (target, *others), place = targets.columns, ("data", "target")
+    if others or target.kind not in ("field", "image"):
+        raise ConfigError(f"{task} one field or image", place)
+    for column in inputs.of_kind("field", "image"):
+        if column.shape[1:] != target.shape[1:]:
+            raise ConfigError(
+                f"the target {target.name!r} of {target.shape[1:]} is no field of the size of {column.name!r}, "
+                f"{column.shape[1:]}",
+                place,
+            )
+    return target
 
 
 class Objective(nn.Module):

@@ -15,7 +15,7 @@ from ..config import build, normalise
 from ..data.schema import Column, Schema
 from ..errors import ConfigError
 from ..rng import Rng, normal
-from .base import Batch, MakeNetwork, Objective, Prediction
+from .base import Batch, MakeNetwork, Objective, Prediction, one_field
 
 STATE, TIME = "flow.state", "flow.time"  # what the network reads beside the inputs
 WAVES = 3  # of the time, that a network sees: sin and cos of 2 pi t, 4 pi t, 8 pi t
@@ -60,16 +60,7 @@ class FlowMatching(Objective):
         answer: Literal["draws", "map"] = "draws",
         within: str = "",
     ):
-        (self.target, *others), place = targets.columns, ("data", "target")
-        if others or self.target.kind not in ("field", "image"):
-            raise ConfigError("flow-matching draws one field or image", place)
-        for column in inputs.of_kind("field", "image"):
-            if column.shape[1:] != self.target.shape[1:]:
-                raise ConfigError(
-                    f"the target {self.target.name!r} of {self.target.shape[1:]} is no field of the size of "
-                    f"{column.name!r}, {column.shape[1:]}",
-                    place,
-                )
+        self.target = one_field(inputs, targets, "flow-matching draws")
         if coloured and len(set(self.target.shape[1:])) > 1:
             raise ConfigError("the noise of a field is coloured where its sides are equal", ("objective", "coloured"))
         if answer == "map" and (len(self.target.shape) != 3 or draws < 4):

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..data.schema import Schema
 from ..errors import ConfigError, suggest
 from ..simulate.mesh import lattice, paint, shell_powers
-from .base import Batch, MakeNetwork, Objective, Prediction
+from .base import Batch, MakeNetwork, Objective, Prediction, one_field
 
 Voxels = Float[Tensor, "object channel *space"]
 MOST = 64  # training objects from which the spread of the target is measured
@@ -45,16 +45,7 @@ class Translate(Objective):
         density: Annotated[float, Field(ge=0)] = 0.0,
         power: Annotated[float, Field(ge=0)] = 0.0,
     ):
-        (self.target, *others), place = targets.columns, ("data", "target")
-        if others or self.target.kind not in ("field", "image"):
-            raise ConfigError("translate learns one field or image", place)
-        for column in inputs.of_kind("field", "image"):
-            if column.shape[1:] != self.target.shape[1:]:
-                raise ConfigError(
-                    f"the target {self.target.name!r} of {self.target.shape[1:]} is no field of the size of "
-                    f"{column.name!r}, {column.shape[1:]}",
-                    place,
-                )
+        self.target = one_field(inputs, targets, "translate learns")
         alike = [c.name for c in inputs.of_kind("field") if (c.shape, c.unit) == (self.target.shape, self.target.unit)]
         if residual and residual not in alike:
             raise ConfigError(
