@@ -60,15 +60,17 @@ class Model(nn.Module):
         self.transforms.fit(train)
         self.objective.fit(train)
         if hasattr(self.objective.network, "start"):  # what a network measures before it learns
-            some = train.take(np.linspace(0, len(train) - 1, min(len(train), 256)).astype(int))
+            batch = self.some(train, 256, list(self.inputs))
             with torch.no_grad():
-                batch = self.transform(tensors(some.columns(list(self.inputs)), some.rows))
                 self.objective.network.start(**{name: batch[name] for name in self.inputs.tensors})
-        if hasattr(self.objective, "start"):
-            some = train.take(np.linspace(0, len(train) - 1, min(len(train), 20_000)).astype(int))
+        if self.objective.start_objects:
             with torch.no_grad():
-                features = self.features(tensors(some.columns(list(self.inputs)), some.rows))
-                self.objective.start(features, some.columns(list(self.targets)))
+                self.objective.start(self.some(train, self.objective.start_objects, [*self.inputs, *self.targets]))
+
+    def some(self, train: View, count: int, names: list[str]) -> Batch:
+        """At most ``count`` training objects from all over the survey, inputs in the network's units."""
+        some = train.take(np.linspace(0, len(train) - 1, min(len(train), count)).astype(int))
+        return self.transform(tensors(some.columns(names), some.rows))
 
     def transform(self, batch: Batch) -> Batch:
         device = next(iter(batch.values())).device.type

@@ -33,10 +33,10 @@ class Rows:
     """The part of a view that a model is fitted on."""
 
     def __init__(self, data):
-        self.data = data
+        self.data, self.rows = data, np.arange(len(next(iter(data.values()))))
 
     def __len__(self):
-        return len(next(iter(self.data.values())))
+        return len(self.rows)
 
     def take(self, positions):
         return Rows({name: value[positions] for name, value in self.data.items()})
@@ -99,16 +99,27 @@ def test_a_network_that_says_nothing_has_the_loss_of_a_gaussian_field(settings):
     losses = [total / weight for epoch in range(20) for total, weight in made.terms(batch(), Rng(0, epoch)).values()]
     assert torch.stack(losses).detach().mean() == pytest.approx(np.pi / 2, abs=0.1)
     drawn = made.eval()(batch())["map"]
-    noise = made.objective.begin(torch.arange(24), 1, torch.device("cpu"))
+    noise = made.objective.begin(made.transform(batch()), 1)
     want = made.objective.transform.inverse(noise)
     torch.testing.assert_close(torch.tensor(drawn.value[:, 1]), want, rtol=1e-2, atol=1e-2)
 
 
-def test_coloured_noise_has_the_power_of_the_fields():
-    made = model(coloured=True).objective
-    noise = torch.cat([made.begin(torch.arange(24), draw, torch.device("cpu")) for draw in range(50)])
-    want = shell_powers(made.transform(values()["map"])[:, 0]).mean(0)
-    torch.testing.assert_close(shell_powers(noise[:, 0]).mean(0), want, rtol=0.1, atol=0.02)
+def test_coloured_noise_has_the_power_of_the_fields_and_follows_the_inputs():
+    random = torch.Generator().manual_seed(3)
+    strength = torch.rand(1500, generator=random) * 2 - 1  # fields whose contrast follows it
+    maps = coloured(torch.randn(1500, SIDE, SIDE, generator=random), torch.ones(1500, SIDE, SIDE // 2 + 1), 1.0).float()
+    data = {"strength": strength, "map": (torch.exp(strength).view(-1, 1, 1) * maps)[:, None]}
+    made = Model(
+        SCHEMA.select(["strength"]), SCHEMA.select(["map"]),
+        {"model": NET, "objective": {"name": "flow-matching", "coloured": True}}, seed=0,
+    )  # fmt: skip
+    made.fit(Rows(data))
+    scale = float(made.objective.transform.scale)
+    for value, want in ((-0.8, -0.8), (0.0, 0.0), (0.8, 0.8), (5.0, 1.0)):  # beyond the range as at its edge
+        asked = made.transform({"row": torch.arange(200), "strength": torch.full((200,), value)})
+        noise = torch.cat([made.objective.begin(asked, draw) for draw in range(5)])
+        power = shell_powers(noise[:, 0]).mean(0)
+        torch.testing.assert_close(power, torch.full_like(power, np.exp(2 * want) / scale**2), rtol=0.2, atol=0)
 
 
 def test_time_and_noise_are_new_each_epoch_and_the_same_in_validation():
@@ -150,7 +161,7 @@ def test_a_law_that_is_known_is_learned():
     optimiser = torch.optim.Adam(made.parameters(), 5e-3)
     falls = torch.optim.lr_scheduler.LinearLR(optimiser, 1, 0.05, 400)
     # noise of one number a map, so that the law is one-dimensional
-    made.objective.noise = lambda white: white[:, :1, None, None].expand(-1, 1, SIDE, SIDE)
+    made.objective.noise = lambda white, _: white[:, :1, None, None].expand(-1, 1, SIDE, SIDE)
     for step in range(400):
         some = torch.randperm(512, generator=random)[:64]
         given = {"row": some, **{name: value[some] for name, value in data.items()}}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import combinations_with_replacement
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
@@ -10,6 +9,7 @@ from jaxtyping import Float, Int
 from pydantic import Field
 
 from ..data import sphere
+from ..data.response import polynomial
 from ..data.schema import Schema, nside_of
 from ..errors import GsnnError
 from ..simulate.fields import multiplicity
@@ -52,15 +52,6 @@ def multipole_powers(maps: Float[np.ndarray, "object pixel"], count: int) -> Flo
     weight = (2 * multipole + 1)[:, None] * (place[:, None] == np.unique(place))
     power = sphere.spectrum(maps, largest)[:, 2:] @ (weight / weight.sum(0))
     return np.log(np.maximum(power, 1e-300))
-
-
-def polynomial(theta: Float[np.ndarray, "object parameter"], degree: int) -> Float[np.ndarray, "object term"]:
-    """All products of at most ``degree`` parameters, 1 first."""
-    terms = [np.ones(len(theta))]
-    for order in range(1, degree + 1):
-        products = combinations_with_replacement(range(theta.shape[1]), order)
-        terms += [theta[:, list(which)].prod(1) for which in products]
-    return np.stack(terms, 1)
 
 
 class PowerSpectrum(MapPosterior):

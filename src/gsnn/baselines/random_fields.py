@@ -12,11 +12,11 @@ from pydantic import Field
 from torch import Tensor
 
 from .. import rng
+from ..data.response import polynomial, response_of_powers, unlikeliness
 from ..data.schema import Column, Schema
 from ..errors import GsnnError
 from ..simulate.mesh import coloured, multiplicity, shell_powers, shells
 from .base import cpu_seconds
-from .power_spectrum import polynomial
 
 if TYPE_CHECKING:
     from ..data.survey import View
@@ -57,11 +57,8 @@ class GaussianMaps:
         self.centre, self.scale = theta[0].mean(0), np.where(theta[0].std(0) > 0, theta[0].std(0), 1)
         for degree in range(self.degree + 1):
             terms = [polynomial((one - self.centre) / self.scale, degree) for one in theta]
-            # ln P of few modes scatters, with a mean below the logarithm of the mean: mended by the mean residual
-            found = np.linalg.lstsq(terms[0], np.log(power), rcond=None)[0]
-            found[0] += np.log((power / np.exp(terms[0] @ found)).mean(0))
-            told = terms[1] @ found
-            error = float((checked / np.exp(told) + told).mean())  # -ln likelihood of powers, up to constants
+            found = response_of_powers(terms[0], power)
+            error = float(unlikeliness(terms[1] @ found, checked).mean())
             if error < best:
                 best, self.found, self.chosen = error, found, degree
         self.seconds += cpu_seconds() - start

@@ -46,6 +46,7 @@ class Objective(nn.Module):
 
     target_kind: ClassVar[str] = "scalar"  # "label" where the target is a class, "any" where the data say what it is
     dense = False  # True where the answer is a value for every voxel: ``predict`` takes the network's ``voxels``
+    start_objects = 0  # how many training objects ``start`` is shown; 0 where there is nothing to start
     couples_objects = False  # True where the loss of one object depends on the others (contrastive learning)
 
     def __init__(self, inputs: Schema, targets: Schema, make: MakeNetwork, outputs: int):
@@ -55,6 +56,9 @@ class Objective(nn.Module):
 
     def fit(self, train: View) -> None:
         """Statistics of the targets that the loss needs, from the training part."""
+
+    def start(self, batch: Batch) -> None:
+        """What is solved before the first step, from training objects: inputs in the network's units, and targets."""
 
     def prepare(self, batch: Batch, rng: Rng) -> Batch:
         """Noise, masks, views: what changes from epoch to epoch, addressed by ``rng``."""

@@ -54,6 +54,7 @@ class Emulate(Objective):
     """
 
     target_kind = "any"
+    start_objects = 20_000
 
     def __init__(
         self,
@@ -129,9 +130,10 @@ class Emulate(Objective):
             )
         return found
 
-    def start(self, features: Float[Tensor, "object feature"], targets: dict[str, np.ndarray]) -> None:
-        """The response surface, where the network gives monomials, from features of training objects."""
-        truth, known = self.truth({name: torch.tensor(targets[name]) for name in self.shapes})
+    def start(self, batch: Batch) -> None:
+        """The response surface, where the network gives monomials."""
+        truth, known = self.truth(batch)
+        features = self.network.features(**self.columns(batch))
         some, powers = known.all(1), len(getattr(self.network, "powers", ()))
         y = truth[some].double()
         weight, bias, left = y.new_zeros(y.shape[1], features.shape[1]), y.mean(0), y.std(0)

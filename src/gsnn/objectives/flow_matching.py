@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from ..config import build, normalise
+from ..data.response import polynomial, response_of_powers
 from ..data.schema import Column, Schema
 from ..errors import ConfigError
 from ..rng import Rng, normal
@@ -19,7 +20,9 @@ from .base import Batch, MakeNetwork, Objective, Prediction, one_field
 
 STATE, TIME = "flow.state", "flow.time"  # what the network reads beside the inputs
 WAVES = 3  # of the time, that a network sees: sin and cos of 2 pi t, 4 pi t, 8 pi t
-MOST = 512  # training objects of which statistics are taken
+SLACK = 5  # different inputs for each term of a response surface
+MOST = 4096  # training objects that tell the power of the noise
+VOXELS = 2**25  # of them together
 Voxels = Float[Tensor, "object channel *space"]
 
 
@@ -33,10 +36,12 @@ class FlowMatching(Objective):
     ``steps`` steps of Heun's method; there are ``draws`` of each object. With ``transform`` the field is taken to units
     in which it has mean 0 and variance 1, as log density.
 
-    With ``coloured`` the noise has the mean power spectrum of the training fields in these units, so that the flow need
-    not make the two-point function (as the correlated prior of Rouhiainen, Giri & Münchmeyer 2021, arXiv:2105.12024);
-    and errors count mode by mode in units of that power, so that small scales weigh as much as large ones. It is for
-    fields without edges. Voxels whose truth is missing weigh nothing; with ``coloured``, nor do fields with such.
+    With ``coloured`` the noise has the power spectrum that training fields have in these units, ln P of each shell a
+    polynomial of second degree in the scalar inputs, so that the flow need not make the two-point function (as the
+    correlated prior of Rouhiainen, Giri & Münchmeyer 2021, arXiv:2105.12024); and errors count mode by mode in units of
+    that power, so that small scales weigh as much as large ones. Beyond the training range of an input the power is
+    that of its edge. It is for fields without edges. Voxels whose truth is missing weigh nothing; with ``coloured``,
+    nor do fields with such.
 
     A network that knows a first answer (``mass-map``: the Wiener filter) is taught what is to be added to it. With
     ``answer = "map"`` the draws are the posterior of one map, and what is told is their mean and the 16% and 84%
@@ -79,35 +84,68 @@ class FlowMatching(Objective):
         self.coloured, self.steps, self.draws, self.answers, self.within = coloured, steps, draws, answer, within
         self.more = getattr(self.network, "fixed_columns", ())
         self.base = self.more[0] if self.more else ""
-        *first, last = self.target.shape[1:]
-        self.register_buffer("power", torch.ones(self.target.shape[0], *first, last // 2 + 1))  # of a mode over n
+        self.start_objects = max(64, min(512 if self.base else MOST, VOXELS // self.target.size))
+        self.numbers = tuple(column.name for column in inputs.columns if column.kind == "scalar")
+        count, shells = len(self.numbers), 1
+        if coloured:
+            from ..simulate.mesh import shell_modes
 
-    def fit(self, train) -> None:
-        some = train.take(np.linspace(0, len(train) - 1, min(len(train), MOST)).astype(int))
-        columns = some.columns([self.target.name, *(self.inputs if self.base else ())])
-        columns = {name: torch.tensor(value).float() for name, value in columns.items()}
-        fields = columns.pop(self.target.name)
+            shells = len(shell_modes(self.target.shape[-1], len(self.target.shape) - 1))
+        terms = polynomial(torch.zeros(1, count), 2).shape[1]
+        self.register_buffer("response", torch.zeros(terms, self.target.shape[0], shells))  # ln P of a shell
+        self.register_buffer("middle", torch.stack([torch.zeros(count), torch.ones(count)]))  # of numbers, and scale
+        self.register_buffer("ends", torch.zeros(2, count))
+
+    def start(self, batch: Batch) -> None:
+        """The units of the field and the power of the noise, from training objects."""
+        fields = batch[self.target.name].float()
         if self.base:
-            parts = [{name: value[i : i + 32] for name, value in columns.items()} for i in range(0, len(fields), 32)]
-            fields = fields - torch.cat([self.network.fixed(**part)[self.base] for part in parts])
+            parts = [self.fixed({name: value[i : i + 32] for name, value in batch.items()})[self.base]
+                     for i in range(0, len(fields), 32)]  # fmt: skip
+            fields = fields - torch.cat(parts)
         if not torch.isfinite(fields).any() or fields[torch.isfinite(fields)].std() == 0:
             raise ConfigError(f"the target {self.target.name!r} does not vary in the training part", ("data", "target"))
         self.transform.fit(fields)
         if self.coloured:
-            from ..simulate.mesh import shell_powers, shells
+            from ..simulate.mesh import shell_powers
 
-            made = self.transform(fields[torch.isfinite(fields).flatten(1).all(1)])
-            power = torch.stack([shell_powers(channel).mean(0) for channel in made.unbind(1)])
-            self.power = power[:, shells(made.shape[-1], made.ndim - 2)].float().clamp(min=1e-12)
+            whole = torch.isfinite(fields).flatten(1).all(1)
+            made, theta = self.transform(fields[whole]), self.stacked(batch)[whole]
+            power = torch.stack([shell_powers(channel) for channel in made.unbind(1)], 1).double().clamp(min=1e-12)
+            spread = theta.std(0)
+            self.middle = torch.stack([theta.mean(0), spread.where(spread > 0, 1.0)])
+            self.ends = torch.stack([theta.amin(0), theta.amax(0)])
+            terms = self.surface(theta).double().numpy()
+            sizes = [polynomial(theta[:1], degree).shape[1] for degree in range(3)]
+            kept = max(size for size in sizes if size == 1 or SLACK * size <= len(theta.unique(dim=0)))
+            found = response_of_powers(terms[:, :kept], power.flatten(1).numpy())
+            self.response[:kept] = torch.from_numpy(found).float().view(kept, *self.response.shape[1:])
+
+    def stacked(self, batch: Batch) -> Float[Tensor, "object number"]:
+        """The scalar inputs side by side."""
+        found = [batch[name].float().reshape(len(batch["row"])) for name in self.numbers]
+        return torch.stack(found, 1) if found else torch.zeros(len(batch["row"]), 0, device=self.response.device)
+
+    def surface(self, theta: Float[Tensor, "object number"]) -> Float[Tensor, "object term"]:
+        theta = torch.minimum(torch.maximum(theta, self.ends[0]), self.ends[1])
+        return polynomial((theta - self.middle[0]) / self.middle[1], 2)
+
+    def colour(self, batch: Batch) -> Float[Tensor, "object channel *mode"]:
+        """The power of each mode over the number of voxels, of the noise of these objects."""
+        from ..simulate.mesh import shells
+
+        shell = shells(self.target.shape[-1], len(self.target.shape) - 1).to(self.response.device)
+        found = torch.einsum("ot,tcs->ocs", self.surface(self.stacked(batch)), self.response)
+        return found.exp()[:, :, shell]
 
     # -------------------------------------------------------------- training
 
-    def noise(self, white: Float[Tensor, "object value"]) -> Voxels:
+    def noise(self, white: Float[Tensor, "object value"], batch: Batch) -> Voxels:
         """Noise of the flow's beginning from independent standard normal numbers."""
         field = white.view(len(white), *self.target.shape)
-        return self.over_modes(field, self.power.sqrt()) if self.coloured else field
+        return self.over_modes(field, self.colour(batch).sqrt()) if self.coloured else field
 
-    def over_modes(self, field: Voxels, factor: Float[Tensor, "channel ..."]) -> Voxels:
+    def over_modes(self, field: Voxels, factor: Float[Tensor, "object channel *mode"]) -> Voxels:
         """The field with its modes multiplied."""
         space = tuple(range(2, field.ndim))
         modes = torch.fft.rfftn(field, dim=space) * factor
@@ -118,7 +156,7 @@ class FlowMatching(Objective):
         rows, device = batch["row"], batch[self.target.name].device
         white = rng.normal("flow-matching/noise", rows, self.target.size).to(device)
         time = rng.uniform("flow-matching/time", rows)[:, 0].to(device)
-        return {**batch, **self.fixed(batch), TIME: time, STATE: self.noise(white)}
+        return {**batch, **self.fixed(batch), TIME: time, STATE: self.noise(white, batch)}
 
     def fixed(self, batch: Batch) -> Batch:
         """The inputs as the network reads them, with what it can make of them once for all steps of a flow."""
@@ -149,7 +187,9 @@ class FlowMatching(Objective):
             if not self.coloured:
                 return {"flow": (wrong.square().where(known, 0.0).sum(), known.sum())}
             whole = known.flatten(1).all(1)
-            wrong = self.over_modes(wrong.where(whole.view(-1, *[1] * (wrong.ndim - 1)), 0.0), self.power.rsqrt())
+            wrong = self.over_modes(
+                wrong.where(whole.view(-1, *[1] * (wrong.ndim - 1)), 0.0), self.colour(batch).rsqrt()
+            )
             return {"flow": (wrong.square().sum(), whole.sum() * self.target.size)}
 
     # -------------------------------------------------------------- drawing
@@ -164,25 +204,24 @@ class FlowMatching(Objective):
         angle = 2 * math.pi * time[:, None] * 2.0 ** torch.arange(WAVES, device=time.device)
         return {STATE: state, TIME: torch.cat([2 * time[:, None] - 1, angle.sin(), angle.cos()], 1)}
 
-    def begin(self, rows: Tensor, draw: int, device: torch.device) -> Voxels:
-        """The noise of a draw: a function of the row."""
-        return self.noise(normal(0, f"flow-matching/draw {draw}", rows, self.target.size).to(device))
+    def begin(self, batch: Batch, draw: int) -> Voxels:
+        """The noise of a draw: a function of the row, and of the inputs where it is coloured."""
+        white = normal(0, f"flow-matching/draw {draw}", batch["row"], self.target.size)
+        return self.noise(white.to(self.response.device), batch)
 
     def columns(self, batch: Batch) -> Batch:
         """What the network reads at the beginning of the first draw."""
-        device = next(self.network.parameters()).device
-        state = self.begin(batch["row"], 0, device)
-        return super().columns(batch) | self.told(state, torch.zeros(len(state), device=device))
+        state = self.begin(batch, 0)
+        return super().columns(batch) | self.told(state, torch.zeros(len(state), device=state.device))
 
     @torch.no_grad()
     def sample(self, batch: Batch) -> Float[Tensor, "object draw channel *space"]:
         """Draws in native units, from inputs in the network's."""
-        device = next(self.network.parameters()).device
         made, batch = [], batch | self.fixed(batch)
         for draw in range(self.draws):
-            state = self.begin(batch["row"], draw, device)
+            state = self.begin(batch, draw)
             for i in range(self.steps):
-                time = torch.full((len(state),), i / self.steps, device=device)
+                time = torch.full((len(state),), i / self.steps, device=state.device)
                 first = self.velocity(state, time, batch).float()
                 ahead = state + first / self.steps
                 second = self.velocity(ahead, time + 1 / self.steps, batch).float()
