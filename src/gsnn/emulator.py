@@ -9,10 +9,11 @@ import torch
 from jaxtyping import Float
 
 from .errors import GsnnError
+from .memory import keep_memory
 from .model import Model
 from .objectives.emulate import Emulate
 
-BLOCK = 64  # points at once: their curves stay in the cache
+BLOCK = 256  # points at once
 
 
 class Emulator:
@@ -21,6 +22,7 @@ class Emulator:
     def __init__(self, model: Model):
         if not isinstance(model.objective, Emulate):
             raise GsnnError("this network is no emulator: its objective is not emulate")
+        keep_memory()  # curves are large, and each block would be mapped anew
         self.model = model.eval()
         self.names = tuple(model.inputs)
         box = model.inputs.provenance.get("box", {})

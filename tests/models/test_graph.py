@@ -179,6 +179,20 @@ def test_angles_of_a_right_triangle():
 
 
 @pytest.mark.parametrize("name", ["graph", "egnn"])
+def test_pairs_are_standardised_by_training_clouds(name):
+    given = columns(OPEN, n=40, steps=30)
+    shells = {"shells": 4, "reach": 1.9}
+    made = build({"name": name, **shells}, "model", OPEN, 1)
+    told = made.counted(squares(given["points.position"], given["points.valid"], None), given["points.valid"])
+    made.start(**given)
+    torch.testing.assert_close(made.pairs, torch.stack([told.mean(0), told.std(0, correction=0)]))
+    other = build({"name": name, **shells}, "model", OPEN, 1)
+    other.load_state_dict(made.state_dict())
+    torch.testing.assert_close(other(**given), made(**given))
+    build({"name": name}, "model", OPEN, 1).start(**given)  # nothing to measure
+
+
+@pytest.mark.parametrize("name", ["graph", "egnn"])
 class TestRefusals:
     def test_a_linking_length_across_the_box(self, name):
         with pytest.raises(GsnnError, match="half across the periodic box of 4"):

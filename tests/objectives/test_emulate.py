@@ -71,7 +71,7 @@ def test_the_network_learns_what_the_surface_leaves():
     columns = truth(200, wave=0.2)
     made, given = model(columns=columns), batch(columns)
     surface = made.objective.left.mean()
-    before = sum(float(s) / float(w) for s, w in made.terms(given).values())
+    before = sum(float(s.detach()) / float(w) for s, w in made.terms(given).values())
     optimiser = torch.optim.Adam(made.parameters(), 1e-2)
     for _ in range(150):
         loss = sum(s / w for s, w in made.terms(given, Rng(0)).values())

@@ -15,7 +15,8 @@ class PCA(Transform):
 
     A band that is positive throughout the training part is told by its logarithm, since what scales a spectrum then
     adds. Every step is standardised, and the components of each band are those of the training part (CosmoPower:
-    Spurio Mancini et al. 2022, arXiv:2106.03846, section 2). ``spread`` is the standard deviation of each component.
+    Spurio Mancini et al. 2022, arXiv:2106.03846, section 2). ``spread`` is the standard deviation of each component,
+    and ``rows`` what one unit of it adds to each step.
     """
 
     def __init__(self, bands: int = 1, steps: int = 1, *, components: int = 32):
@@ -26,7 +27,7 @@ class PCA(Transform):
         self.register_buffer("positive", torch.zeros(bands, 1, dtype=torch.bool))
         self.register_buffer("mean", torch.zeros(bands, steps))
         self.register_buffer("scale", torch.ones(bands, steps))
-        self.register_buffer("axes", torch.zeros(bands, self.components, steps))
+        self.register_buffer("rows", torch.zeros(bands, self.components, steps))
         self.register_buffer("spread", torch.ones(bands, self.components))
 
     def fit(self, values: Float[Tensor, "object band step"]) -> None:
@@ -43,26 +44,25 @@ class PCA(Transform):
         mean, scale = values.mean(0), values.std(0)
         scale = torch.where(scale > 1e-12 * (1 + mean.abs()), scale, 1.0)
         units = (values - mean) / scale
-        axes, spread = [], []
+        rows, spread = [], []
         for band in units.unbind(1):
-            _, size, rows = torch.linalg.svd(band, full_matrices=False)
-            axes.append(rows[: self.components])
+            _, size, axes = torch.linalg.svd(band, full_matrices=False)
+            rows.append(axes[: self.components])
             spread.append(size[: self.components] / (len(values) - 1) ** 0.5)
-        self.mean, self.scale, self.axes = mean.float(), scale.float(), torch.stack(axes).float()
-        self.spread = torch.stack(spread).clamp(min=1e-12).float()
+        spread = torch.stack(spread).clamp(min=1e-12)
+        self.mean, self.scale, self.spread = mean.float(), scale.float(), spread.float()
+        self.rows = (torch.stack(rows) * spread[:, :, None] * scale[:, None]).float()
 
     def _logged(self, values: Tensor) -> Tensor:
         return torch.where(self.positive, torch.log(values.clamp(min=1e-30)), values)
 
     def forward(self, values: Float[Tensor, "object band step"]) -> Float[Tensor, "object band component"]:
-        units = (self._logged(values) - self.mean) / self.scale
-        return torch.einsum("obs,bcs->obc", units, self.axes) / self.spread
+        units = (self._logged(values) - self.mean) / self.scale**2
+        return torch.einsum("obs,bcs->obc", units, self.rows) / self.spread**2
 
     def inverse(self, values: Float[Tensor, "object band component"]) -> Float[Tensor, "object band step"]:
-        """The curves: a matrix for each band, then an exponential."""
-        out = []
-        for i, band in enumerate(values.unbind(1)):
-            axes = self.axes[i] * self.spread[i][:, None] * self.scale[i]
-            curve = torch.addmm(self.mean[i], band, axes)
-            out.append(curve.exp_() if self.positive[i] else curve)
-        return torch.stack(out, 1)
+        """The curves: a matrix for each band, then an exponential. The bands lie apart in memory."""
+        curves = torch.baddbmm(self.mean[:, None], values.transpose(0, 1), self.rows)
+        for i in self.positive.flatten().nonzero().flatten().tolist():
+            curves[i].exp_()
+        return curves.transpose(0, 1)

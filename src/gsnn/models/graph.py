@@ -188,7 +188,7 @@ class Clouds(nn.Module):
     the positions, is the distance below which distances are told apart linearly, and above which by their logarithm.
     Pooled are the mean, the largest and the scatter of each number over the nodes; "count" adds ln(1 + nodes), which
     nothing else tells, and ``shells`` the pairs in so many shells (of equal width in the logarithm) of separations from
-    ``length`` / 5 to ``reach``.
+    ``length`` / 5 to ``reach``, standardised by those of training clouds.
     """
 
     def __init__(
@@ -228,6 +228,7 @@ class Clouds(nn.Module):
             raise GsnnError(f"{shells} shells of pairs need a reach beyond length / 5 = {length / 5:g}; give one")
         self.neighbours, self.radius, self.length, self.pool = neighbours, radius, length, pool
         self.shells = [length / 5 * (5 * reach / length) ** (i / shells) for i in range(shells + 1)] if shells else []
+        self.register_buffer("pairs", torch.stack([torch.zeros(shells), torch.ones(shells)]))  # mean and deviation
         self.first = nn.Linear(len(self.column.bands) + 2, width)
         values = sum((1 if how == "count" else width + extra) for how in pool) + sum(c.size for c in self.scalars)
         values += shells
@@ -236,6 +237,18 @@ class Clouds(nn.Module):
 
     def nodes(self, state: Tensor, edge: Tensor, found: Edges) -> Float[Tensor, "object node value"]:
         raise NotImplementedError
+
+    def start(self, **columns: Tensor) -> None:
+        """Before any step: how the pairs scatter over some training clouds."""
+        if self.shells:
+            position, valid = columns[f"{self.column.name}.position"].float(), columns[f"{self.column.name}.valid"]
+            few = max(PAIRS // valid.shape[1] ** 2, 1)
+            found = torch.cat([self.counted(squares(p, v, self.column.box), v) for p, v in
+                               zip(position.split(few), valid.split(few))])  # fmt: skip
+            self.pairs = torch.stack([found.mean(0), found.std(0, correction=0).clamp(min=1e-3)])
+
+    def counted(self, square: Tensor, valid: Tensor) -> Float[Tensor, "object shell"]:
+        return pair_counts(square, valid, torch.tensor(self.shells, device=square.device))
 
     def features(self, **columns: Tensor) -> Float[Tensor, "object width"]:
         """What the head sees of an object; without gradients a few clouds at a time, whose pairs fit into memory."""
@@ -257,7 +270,7 @@ class Clouds(nn.Module):
         state = self.nodes(self.first(torch.cat([*given, node], 2)), edge, found).float()
         pooled = [self._pooled(how, state, valid) for how in self.pool]
         if self.shells:
-            pooled.append(pair_counts(square, valid, torch.tensor(self.shells, device=square.device)))
+            pooled.append((self.counted(square, valid) - self.pairs[0]) / self.pairs[1])
         if self.scalars:
             pooled.append(flatten(columns, self.scalars))
         return self.join(torch.cat(pooled, 1))

@@ -65,6 +65,8 @@ class MLP(nn.Module):
             }
         )
         self.powers = [list(c) for n in range(1, powers + 1) for c in combinations_with_replacement(range(sizes[0]), n)]
+        factors = [[*some, *[sizes[0]] * (powers - len(some))] for some in self.powers]  # filled up with ones
+        self.register_buffer("factors", torch.tensor(factors, dtype=torch.long), persistent=False)
         self.head = nn.Linear(sizes[-1] + len(self.powers), outputs)
 
     def features(self, **columns: Tensor) -> Float[Tensor, "object feature"]:
@@ -72,7 +74,9 @@ class MLP(nn.Module):
         given = x = flatten(columns, self.columns)
         for layer in self.hidden.values():
             x = layer(x)
-        return torch.cat([x, *(given[:, some].prod(1, keepdim=True) for some in self.powers)], 1) if self.powers else x
+        if not self.powers:
+            return x
+        return torch.cat([x, torch.nn.functional.pad(given, (0, 1), value=1.0)[:, self.factors].prod(2)], 1)
 
     def forward(self, **columns: Tensor) -> Float[Tensor, "object output"]:
         return head(self.head, self.features(**columns))

@@ -96,7 +96,7 @@ class CMB:
     def __init__(
         self,
         *,
-        universes: int = 336,
+        universes: int = 672,
         omega_b: tuple[float, float] = BOX["omega_b"],
         omega_c: tuple[float, float] = BOX["omega_c"],
         theta: tuple[float, float] = BOX["theta"],
