@@ -3,7 +3,8 @@
     python docs/make_results.py runs/morphology-1a2b3c4d runs/pulsars-5e6f7a8b ...
 
 Studies whose runs are not given keep what is there. Every number stands with its 95% interval, beside the baselines on
-the same objects.
+the same objects. A run whose folder names a place on the page of its study (``<!-- result: nbody-64 -->`` for
+runs/nbody-64) is a variant: it goes there, and not into the table.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ SHOWN = {
         "posterior_sigma",
     ),
 }  # fmt: skip
-OPEN, CLOSE = "<!-- result -->", "<!-- /result -->"
+OPEN, VARIANT, CLOSE = "<!-- result -->", "<!-- result: {} -->", "<!-- /result -->"
 
 
 def number(entry: dict[str, Any] | None) -> str:
@@ -200,25 +201,26 @@ def row(answer: dict[str, Any]) -> str:
 
 
 def main(runs: list[str]) -> None:
-    answers = [json.loads((Path(run) / "answer.json").read_text()) for run in runs]
     table = (DOCS / "results.md").read_text().partition(OPEN)[2].partition(CLOSE)[0].strip().splitlines()
-    for answer in answers:
-        places = [i for i, line in enumerate(table) if line.startswith(f"| [{answer['study']}](")] or [len(table)]
-        table[places[0] : places[0] + 1] = [row(answer)]
-    between(DOCS / "results.md", "\n".join(table))
-    for answer in answers:
-        page = DOCS / "studies" / f"{answer['study']}.md"
+    for run in map(Path, runs):
+        answer = json.loads((run / "answer.json").read_text())
+        page, own = DOCS / "studies" / f"{answer['study']}.md", VARIANT.format(run.name)
+        variant = page.exists() and own in page.read_text()
+        if not variant:
+            places = [i for i, line in enumerate(table) if line.startswith(f"| [{answer['study']}](")] or [len(table)]
+            table[places[0] : places[0] + 1] = [row(answer)]
         if page.exists():
-            between(page, result(answer))
+            between(page, result(answer), own if variant else OPEN)
         else:
             print(f"no page for {answer['study']}:\n{result(answer)}")
+    between(DOCS / "results.md", "\n".join(table))
 
 
-def between(page: Path, text: str) -> None:
+def between(page: Path, text: str, mark: str = OPEN) -> None:
     """Put ``text`` between the page's markers."""
-    before, _, rest = page.read_text().partition(OPEN)
+    before, _, rest = page.read_text().partition(mark)
     after = rest.partition(CLOSE)[2] if CLOSE in rest else rest
-    page.write_text(f"{before}{OPEN}\n{text}\n{CLOSE}{after}")
+    page.write_text(f"{before}{mark}\n{text}\n{CLOSE}{after}")
 
 
 if __name__ == "__main__":

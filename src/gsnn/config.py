@@ -123,6 +123,7 @@ PARTS: dict[str, dict[str, str]] = {
         "stellar-mass": "gsnn.baselines.points:StellarMass",
         "two-point": "gsnn.baselines.two_point:TwoPoint",
         "two-point-boosting": "gsnn.baselines.two_point:TwoPointBoosting",
+        "two-point-likelihood": "gsnn.baselines.two_point:TwoPointLikelihood",
         "virial-mass": "gsnn.baselines.points:VirialMass",
         "kaiser-squires": "gsnn.baselines.mass_maps:KaiserSquires",
         "ilc": "gsnn.baselines.component_separation:ILC",

@@ -39,6 +39,7 @@ ELSEWHERE = (
     "wiener",
     "two-point",
     "two-point-boosting",
+    "two-point-likelihood",
     "ring-finder",
     "ilc",
     "frequency-wiener",

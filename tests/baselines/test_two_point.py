@@ -88,6 +88,22 @@ def test_the_lumps_of_a_universe_are_told_better_than_by_chance(sky, name):
     assert baseline.describe()
 
 
+def test_a_likelihood_of_pairs_covers_the_truth(sky):
+    target = Schema.of([sky.schema["sigma_8"]])
+    baseline = build("two-point-likelihood", "baseline", sky.schema.select(["galaxies"]), target)
+    baseline.fit(sky.take(np.arange(100)), sky.take(np.arange(100, 120)), 0)
+    test = sky.take(np.arange(120, 160))
+    found, truth = baseline.predict(test)["sigma_8"], test.data["sigma_8"]
+    assert np.corrcoef(found.best(), truth)[0, 1] > 0.5
+    low, high = np.quantile(found.value, [0.05, 0.95], axis=1)
+    assert ((truth > low) & (truth < high)).mean() > 0.7
+    assert (high - low).mean() < 0.8  # of 1.0
+    assert len(baseline.predict(test.take(np.arange(0)))["sigma_8"]) == 0
+    assert "shells" in baseline.describe()
+    with pytest.raises(GsnnError, match="too few"):
+        baseline.fit(sky.take(np.arange(20)), sky.take(np.arange(100, 120)), 0)
+
+
 @pytest.mark.parametrize("name", ["two-point", "two-point-boosting"])
 def test_what_has_no_two_point_function_is_refused(name):
     target = Column("t", "scalar")

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from gsnn.baselines.gaussian_field import GaussianField
-from gsnn.baselines.power_spectrum import PowerSpectrum, band_powers, bands, polynomial
+from gsnn.baselines.power_spectrum import PowerSpectrum, band_powers, bands
 from gsnn.config import build
+from gsnn.data.response import polynomial
 from gsnn.data.schema import Column, Schema
 from gsnn.data.source import Source
 from gsnn.errors import ConfigError, GsnnError
@@ -181,7 +182,7 @@ def test_what_cannot_be_is_refused():
             Fields(**settings)
     fields = Fields(maps=80, side=16)
     few = Maps(fields, range(60))
-    with pytest.raises(GsnnError, match="60 training maps cannot tell the covariance"):
+    with pytest.raises(GsnnError, match="60 training objects cannot tell the covariance"):
         PowerSpectrum(inputs(fields), targets(fields)).fit(few, few, 0)
     with pytest.raises(ConfigError, match="more than 300,000 points"):
         PowerSpectrum(inputs(fields), Schema.of([Column(n, "scalar") for n in "abc"]), grid=100)

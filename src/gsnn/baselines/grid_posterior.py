@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from jaxtyping import Float
@@ -70,6 +70,10 @@ class GridPosterior:
     def learn(self, train: View, valid: View) -> None:
         raise NotImplementedError
 
+    def read(self, data: Any) -> Float[np.ndarray, "object ..."]:
+        """What the likelihood takes of the values of its column."""
+        return np.asarray(data, np.float64)
+
     def log_likelihood(self, data: Float[np.ndarray, "object ..."]) -> Float[np.ndarray, "object point"]:
         """Up to a constant of each object."""
         raise NotImplementedError
@@ -87,7 +91,7 @@ class GridPosterior:
             raise GsnnError(f"baseline {type(self).__name__}: it has to be fitted before it predicts")
         made = []
         for chunk in view.chunks([self.column.name], max(1, min(CHUNK, CELLS // len(self.points)))):
-            data = np.asarray(chunk[self.column.name], np.float64)
+            data = self.read(chunk[self.column.name])
             rows = torch.arange(len(data)) + sum(map(len, made))
             logs = self.log_likelihood(data)
             if not np.isfinite(logs.max(1)).all():

@@ -11,10 +11,12 @@ from pydantic import Field
 from ..data.schema import Column, Schema
 from ..errors import ConfigError, GsnnError
 from .base import Table
+from .summary_posterior import SummaryPosterior
 from .tables import Linear
 from .trees import Boosting
 
 if TYPE_CHECKING:
+    from ..data.points import Points
     from ..data.survey import View
     from ..evaluation.distributions import Distribution
 
@@ -89,20 +91,25 @@ class PairCounts:
 
     def __call__(self, view: View) -> Float[np.ndarray, "object count"]:
         """Pairs in each shell, those that chance would have, and the number of points."""
-        box = self.column.box
-        side = box or float(view.schema.provenance.get("side", "nan"))
-        if not np.isfinite(side):
+        self.within(view.schema)
+        chunks = view.chunks([self.column.name], CHUNK)
+        return np.concatenate([np.zeros((0, 2 * FINE + 1)), *(self.of(chunk[self.column.name]) for chunk in chunks)])
+
+    def within(self, schema: Schema) -> None:
+        """Learn in what cube the points of a survey lie."""
+        self.side = self.column.box or float(schema.provenance.get("side", "nan"))
+        if not np.isfinite(self.side):
             raise GsnnError(
                 "two-point: the survey does not say in what cube its points lie; it reads periodic boxes, and those of "
                 "`galaxy-boxes`"
             )
-        self.edges = np.geomspace(self.low, self.reach or 0.4 * side, FINE + 1)
-        share, rows = share_of_pairs(self.edges, side, box is not None), []
-        for chunk in view.chunks([self.column.name], CHUNK):
-            points = chunk[self.column.name]
-            for a, b in zip(points.offsets[:-1], points.offsets[1:]):
-                pairs = pair_counts(points.position[a:b].astype(float), self.edges, box)
-                rows.append([*pairs, *((b - a) * (b - a - 1) / 2 * share), b - a])
+        self.edges = np.geomspace(self.low, self.reach or 0.4 * self.side, FINE + 1)
+
+    def of(self, points: Points) -> Float[np.ndarray, "object count"]:
+        share, rows = share_of_pairs(self.edges, self.side, self.column.box is not None), []
+        for a, b in zip(points.offsets[:-1], points.offsets[1:]):
+            pairs = pair_counts(points.position[a:b].astype(float), self.edges, self.column.box)
+            rows.append([*pairs, *((b - a) * (b - a - 1) / 2 * share), b - a])
         return np.array(rows, float).reshape(len(rows), 2 * FINE + 1)
 
 
@@ -165,3 +172,51 @@ class TwoPointBoosting(Boosting):
 
     def matrix(self, view: View) -> Float[np.ndarray, "object feature"]:
         return merged(self.counts(view), 2)
+
+
+class TwoPointLikelihood(SummaryPosterior):
+    """The joint posterior of all targets by a Gaussian likelihood of the same logarithms.
+
+    How many shells there are (24, 12, 8 or 6) is chosen by the posterior density of validation truths.
+    """
+
+    kinds = ("graph",)
+
+    def __init__(
+        self,
+        inputs: Schema,
+        targets: Schema,
+        *,
+        low: Annotated[float, Field(gt=0)] = 1.0,
+        reach: Annotated[float | None, Field(gt=0)] = None,
+        grid: Annotated[int, Field(ge=4, le=512)] = 64,
+    ):
+        super().__init__(inputs, targets, grid=grid)
+        self.counts = PairCounts(inputs, low, reach)
+
+    def learn(self, train: View, valid: View) -> None:
+        self.by = 0
+        self.counts.within(train.schema)
+        best, (counts, theta), (checked, truth) = -np.inf, self.known(train), self.known(valid)
+        nearest = ((self.points[None] - truth[:, None]) / self.cell) ** 2
+        place = nearest.sum(2).argmin(1)
+        for by in (1, 2, 3, 4):
+            if len(counts) < 10 * (FINE // by + 1):
+                continue
+            x = merged(checked, by)
+            self.choose((merged(counts, by), theta), (x, truth))
+            log = self.log_likelihood(x)
+            top = log.max(1)
+            score = (log[np.arange(len(x)), place] - top - np.log(np.exp(log - top[:, None]).sum(1))).mean()
+            if score > best:
+                best, kept = score, (by, self.degree, self.rise, self.mean, self.log_sigma, self.root)
+        if best == -np.inf:
+            raise GsnnError(f"two-point-likelihood: {len(counts)} training clouds are too few; simulate more")
+        self.by, self.degree, self.rise, self.mean, self.log_sigma, self.root = kept
+
+    def read(self, data: Points) -> Float[np.ndarray, "object summary"]:
+        counts = self.counts.of(data)
+        return merged(counts, self.by) if self.by else counts
+
+    def describe(self) -> str:
+        return f"Pairs in {FINE // self.by} shells to {self.counts.edges[-1]:.3g}: {super().describe()}"
