@@ -89,7 +89,7 @@ def test_arrows_point_one_way(path):
 def test_the_imports_are_found():
     """The reading of imports itself: relative and absolute ones, at the top and inside functions."""
     run = imports(SOURCE / "gsnn/run.py")
-    assert {"errors", "steps.data", "report.page", "training.energy"} <= run
+    assert {"errors", "steps.data", "report.page", "evaluation.compare"} <= run
     assert imports(SOURCE / "gsnn/errors.py") == set()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ConfigError, GsnnError, on_disk
-from .progress import Clock, Progress
+from .progress import Progress
 from .run import locked, place
 from .study import Study
 
@@ -18,7 +18,7 @@ def prepare(
 ) -> Path:
     """The run folder of a training on many processes: study, data and audit are in it, and the layout can be."""
     from .model import Model
-    from .training.energy import Meter
+    from .spent import Spent
     from .training.layout import facts, require
     from .training.worker import forget
     from .walk import Walk
@@ -27,13 +27,14 @@ def prepare(
     folder = folder.resolve()
     with on_disk(f"make the run {folder} ready", "when that is mended, type the same line again"), locked(folder):
         progress.step(1, study.question)
-        walk = Walk(study, folder, seed, 1, progress, Clock(), Meter())
+        walk = Walk(study, folder, seed, 1, progress, Spent(folder))
         try:
             walk.data(data)
             forget(folder)
             progress.step(3, walk._architecture())
             model = Model(walk.one.inputs, walk.one.targets, study.spec, seed=seed, trust=study.trust)
             require(study.train.layout, facts(model, study.train), study.train.layout.processes)
+            walk.spent.keep()
         except ConfigError as error:
             raise study.pointed(error) from error
     progress.done()

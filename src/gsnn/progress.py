@@ -144,16 +144,3 @@ def amount(size: float) -> str:
             break
         size /= 1000
     return f"{size:.1f} {unit}" if size < 9.95 and unit != "bytes" else f"{size:.0f} {unit}"
-
-
-class Clock:
-    """Seconds of each step of a run."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._start = time.perf_counter()
-
-    def lap(self, name: str) -> None:
-        now = time.perf_counter()
-        self.seconds[name] = round(self.seconds.get(name, 0) + now - self._start, 2)
-        self._start = now

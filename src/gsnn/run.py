@@ -20,7 +20,7 @@ import tomli_w
 from .data.stores import absolute, is_remote
 from .errors import ConfigError, GsnnError, on_disk
 from .origin import FILES, anchored, is_path
-from .progress import Clock, Progress, default
+from .progress import Progress, default
 from .steps.data import Ground, ground
 from .study import Study
 
@@ -148,7 +148,7 @@ def run(
     ``seeds`` trains that many networks and reports their spread beside the bootstrap interval of the first.
     """
     from .rounds import narrowed
-    from .training.energy import Meter
+    from .spent import Spent
     from .walk import Walk
 
     progress = default() if progress is None else progress
@@ -160,11 +160,11 @@ def run(
         progress.say(f"this run is finished; delete {folder} to do it again")
         return one_run
     with on_disk(f"go on with the run {folder}", "when that is mended, type the same line again"), locked(folder):
-        clock, meter = Clock(), Meter()
+        spent = Spent(folder)
         progress.step(1, study.question)
         try:
             last, rounds = narrowed(study, folder, data, seed, progress)
-            state = Walk(last, folder, seed, seeds, progress, clock, meter, rounds)
+            state = Walk(last, folder, seed, seeds, progress, spent, rounds)
             state.data(data)
             state.train(only=only_train)
             if not only_train:
@@ -172,6 +172,9 @@ def run(
                 state.interpret()
         except ConfigError as error:
             raise study.pointed(error) from error
+        finally:
+            with contextlib.suppress(GsnnError):  # of a full disk something else has told already
+                spent.keep()
         return one_run
 
 

@@ -11,8 +11,9 @@ import numpy as np
 
 from .config import normalise
 from .data.split import PARTS
-from .progress import Clock, Progress, amount, duration
+from .progress import Progress, amount, duration
 from .run import versions
+from .spent import Spent
 from .steps.data import ground, preview, survey_for, write_json
 from .study import Study
 
@@ -29,12 +30,11 @@ class Walk:
         seed: int,
         seeds: int,
         progress: Progress,
-        clock: Clock,
-        meter: Any,
+        spent: Spent,
         rounds: list[dict[str, Any]] | None = None,
     ):
         self.study, self.folder, self.seed, self.seeds, self.rounds = study, folder, seed, seeds, rounds or []
-        self.progress, self.clock, self.meter = progress, clock, meter
+        self.progress, self.spent = progress, spent
         self.refreshed = time.monotonic()
 
     def data(self, data: Any) -> None:
@@ -42,6 +42,7 @@ class Walk:
         from .report.page import write
 
         self.given = data
+        self.spent.begin("data")
         survey = survey_for(self.study, self.folder / "survey", data, self.seed, self.progress)
         self.progress.done()
         self.one = ground(self.study, survey)
@@ -60,7 +61,6 @@ class Walk:
             if finding["level"] != "ok":
                 self.progress.say(f"{finding['level']}: {finding['sentence']}")
         write(self.folder)
-        self.clock.lap("data")
 
     def train(self, only: bool) -> None:
         from .report.page import write
@@ -69,6 +69,7 @@ class Walk:
         from .training.launch import launch
 
         fits = self.folder / "fits"
+        self.spent.begin("train")
         self.progress.step(3, self._architecture())
         networks = 1 if only else self.seeds
         self.progress.step(4, f"{self.study.train.epochs} epochs of {len(self.one.train):,} objects")
@@ -85,10 +86,10 @@ class Walk:
                 launch(self.folder, self.study.train.layout.processes)
         fit = {"progress": self.progress, "refresh": self._refresh}
         self.main = train_model(self.study, self.one, fits / "main", seed=self.seed, **fit)
-        self.clock.lap("train")
         write(self.folder)
         if only:
             return
+        self.spent.begin("controls and seeds")
         runtime = self.main.runtime
         self.control = self.others = None
         if self.study.evaluate.control:
@@ -99,13 +100,13 @@ class Walk:
             train_model(self.study, self.one, fits / f"seed-{k}", seed=self.seed + k, runtime=runtime, **fit)
             for k in range(1, self.seeds)
         ]
-        self.clock.lap("controls and seeds")
 
     def _refresh(self) -> None:
         """The page anew, at most once a minute: it takes a second or two."""
         from .report.page import write
 
         if time.monotonic() - self.refreshed > REFRESH_SECONDS:
+            self.spent.keep()
             write(self.folder)
             self.refreshed = time.monotonic()
 
@@ -132,6 +133,7 @@ class Walk:
         from .steps.curves import early
         from .steps.maps import maps_file
 
+        self.spent.begin("evaluate")
         one, test = self.one, self.one.test
         found, distances = steps.predictions_file(
             self.folder / "predictions.parquet", one, test, self.main, self.progress
@@ -199,7 +201,6 @@ class Walk:
                 self.progress.say(f"the posterior leans on the edge of what earlier rounds left: {', '.join(leans)}")
         self.judged |= steps.field_spectra(one, test, answers | rivals.by_name())
         self.judged |= steps.generated(self.study, one, test, answers | rivals.by_name(), self.seed)
-        self.clock.lap("evaluate")
 
     def interpret(self) -> None:
         from .evaluation.headline import headline
@@ -208,6 +209,7 @@ class Walk:
         from .steps.explain import chosen, examples_file, explain
         from .training.energy import co2e_kg, peak_memory_gb
 
+        self.spent.begin("explain")
         one, test = self.one, self.one.test
         methods = ", ".join(normalise(method)["name"] for method in self.study.explain.methods)
         self.progress.step(5, methods or "no explanation asked for ([explain] methods)")
@@ -216,9 +218,8 @@ class Walk:
         groups = chosen(prediction, self.truth, self.seed, max(self.study.explain.objects // 3, 1))
         some = test.take(np.concatenate(list(groups.values())))
         explanations = explain(self.study, one, self.main, some, self.folder / "explain", self.seed, self.progress)
-        self.clock.lap("explain")
-        history = self.main.history
-        kwh = self.meter.kwh
+        self.spent.keep()
+        history, kwh = self.main.history, self.spent.kwh
         kg, grid = co2e_kg(kwh)
         column = one.targets[one.target]
         answer = {
@@ -230,10 +231,10 @@ class Walk:
             "objects": {name: len(getattr(one.split, name)) for name in PARTS},
             "left_out": {reason: count for reason, count in one.left_out.items() if count},
             "target": {"name": column.name, "kind": column.kind, "classes": list(column.classes), "unit": column.unit},
-            "seconds": self.clock.seconds,
+            "seconds": self.spent.seconds,
             "training_seconds": history["seconds"],
             "energy_kwh": kwh,
-            "energy_source": self.meter.source,
+            "energy_source": self.spent.meter.source,
             "co2e_g": 1000 * kg,
             "grid_source": grid,
             "memory_gb": peak_memory_gb(),
@@ -247,4 +248,4 @@ class Walk:
         write_json(self.folder / "answer.json", answer)
         write_card(self.folder)
         write(self.folder)
-        self.progress.say(f"done in {duration(sum(self.clock.seconds.values()))}")
+        self.progress.say(f"done in {duration(sum(self.spent.seconds.values()))}")
