@@ -11,6 +11,7 @@ import argparse
 import json
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -180,16 +181,22 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--run")
     parser.add_argument("--figure", type=Path)
+    parser.add_argument(
+        "--only", help="measure this section anew, and keep the others: rates, sdss, abacus, sdss cubes"
+    )
     given = parser.parse_args()
-    result: dict[str, Any] = {"rates": rates()}
+    result: dict[str, Any] = json.loads(OUT.read_text()) if given.only else {}
+    sections: dict[str, Callable[[], Any]] = {"rates": rates}
     if given.data:
         galaxies = given.data / "sdss_dr7_vollim" / "vollim_dr7_cbp_102709.fits"
-        result["sdss"] = sdss(galaxies)
-        result["abacus"] = abacus(given.data / "nbody_halos_abacus_mini" / "abacus_mini_n64_l32_z0_halos.parquet")
-        if given.figure:
-            figure(galaxies, result["sdss"], given.figure)
+        haloes = given.data / "nbody_halos_abacus_mini" / "abacus_mini_n64_l32_z0_halos.parquet"
+        sections |= {"sdss": lambda: sdss(galaxies), "abacus": lambda: abacus(haloes)}
         if given.run:
-            result["sdss cubes"] = cubes(galaxies, given.run)
+            sections["sdss cubes"] = lambda: cubes(galaxies, given.run)
+    for name in [given.only] if given.only else sections:
+        result[name] = sections[name]()
+    if given.figure:
+        figure(galaxies, result["sdss"], given.figure)
     OUT.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))
 
