@@ -195,7 +195,7 @@ def main() -> None:
             sections["sdss cubes"] = lambda: cubes(galaxies, given.run)
     for name in [given.only] if given.only else sections:
         result[name] = sections[name]()
-    if given.figure:
+    if given.figure and given.data:
         figure(galaxies, result["sdss"], given.figure)
     OUT.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))

@@ -24,7 +24,7 @@ from gsnn.evaluation.generated import FieldDraws, told
 from gsnn.evaluation.judge import judge
 from gsnn.run import Run
 
-SEED = 1_000_000  # of the first universe's second simulation
+SEED, DRAWS = 1_000_000, 2  # of the first universe; as many as networks and baselines draw
 
 
 def main() -> None:
@@ -38,14 +38,15 @@ def main() -> None:
     columns = one.test.columns([name, *names])
     theta = np.stack([np.asarray(columns[n], float) for n in names], 1)
     universes, index = np.unique(theta, axis=0, return_inverse=True)
-    second = np.empty(columns[name].shape, np.float32)
+    again = np.empty((len(theta), DRAWS, *columns[name].shape[1:]), np.float32)
     for i, universe in enumerate(tqdm(universes, desc="universes")):
         pinned = {n: [float(value)] * 2 for n, value in zip(names, universe)}
         source = build(normalise(study.data.source) | pinned, "source")
         mine = np.flatnonzero(index == i)
-        rows = source.rows(np.arange(len(mine)), SEED + i)
-        second[mine] = np.array(rows[name].to_pylist(), np.float32).reshape(len(mine), *second.shape[1:])
-    draws, column = FieldDraws(second[:, None], one.targets[name]), one.targets[name]
+        for draw in range(DRAWS):
+            rows = source.rows(np.arange(len(mine)), SEED + DRAWS * i + draw)
+            again[mine, draw] = np.array(rows[name].to_pylist(), np.float32).reshape(len(mine), *again.shape[2:])
+    draws, column = FieldDraws(again, one.targets[name]), one.targets[name]
     judged = judge(draws, columns[name], column, group=index)
     laws = told({"simulation": draws}, columns[name], theta, index)["each"]["simulation"]
     result = {
@@ -53,7 +54,7 @@ def main() -> None:
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "python": platform.python_version(), "torch": torch.__version__,
         "commit": subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip(),
-        "objects": len(second), "universes": len(universes),
+        "objects": len(again), "draws": DRAWS, "universes": len(universes),
         "metrics": {key: {k: found[k] for k in ("value", "low", "high")} for key, found in judged["metrics"].items()},
         "told_apart": laws["told_apart"],
     }  # fmt: skip

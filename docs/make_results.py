@@ -145,7 +145,7 @@ def generated(told: dict[str, Any]) -> list[str]:
     for who, one in told["each"].items():
         lines.append(f"| {who} | " + " | ".join(f"{share:.3f}" for share in one["peaks"]["mean"]) + " |")
     what = f"Means over {told['objects']:,} held-out objects in {told['groups']} groups"
-    chance = "a classifier that cannot tell draws from simulations is right 50% of the time"
+    chance = "a classifier that cannot tell draws from simulations is right half of the time or a little less"
     return [*lines, "", f"{what}; the Nyquist frequency is {k[-1]:.2f}; {chance}."]
 
 

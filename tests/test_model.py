@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny import TABLE, change, table
 
+from gsnn.data.schema import Column, Schema
 from gsnn.errors import ConfigError, GsnnError
 from gsnn.model import Model, load_weights
 from gsnn.run import run
@@ -224,6 +225,18 @@ def test_a_start_does_not_bring_the_statistics_of_other_data(table_run, table_su
     _, cold = states(Study.from_dict(change(TABLE, data__where="g > 20")), table_survey)
     for name, value in cold.transforms.state_dict().items():
         assert torch.equal(warm.transforms.state_dict()[name], value), name
+
+
+def test_a_start_does_not_bring_what_a_network_measured_of_other_data(tmp_path):
+    """The scatter of the pairs of clouds, of the survey at hand."""
+    inputs = Schema.of([Column("points", "graph", shape=(3,))])
+    spec = {"model": {"name": "graph", "shells": 3, "reach": 2.0}, "objective": {"name": "regress"}}
+    old, new = (Model(inputs, Schema.of([Column("mass", "scalar")]), spec, seed=seed) for seed in (0, 1))
+    old.objective.network.pairs.fill_(7.0)
+    old.save(tmp_path / "old")
+    warm_start(new, tmp_path / "old")
+    assert (new.objective.network.pairs < 7).all()
+    assert torch.equal(new.objective.network.first.weight, old.objective.network.first.weight)
 
 
 def test_nowhere_to_start_from_is_told(table_survey, tmp_path):

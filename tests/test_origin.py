@@ -209,3 +209,12 @@ def test_a_mistake_of_a_later_change(home):
 def test_a_study_stays_plain_values(home):
     study = Study.load(home / "my.toml")
     assert json.loads(json.dumps(study.to_dict()))["data"]["source"] == os.path.join(home, "sky.survey")
+
+
+def test_an_empty_path_is_no_folder(tmp_path, monkeypatch):
+    """A simulator whose path is not given does not depend on the folder that the command is typed in."""
+    monkeypatch.chdir(tmp_path)
+    study = Study.load("convergence-maps", ["data.source.maps=10"])
+    place(study, None, tmp_path / "run", 0, 1)
+    (tmp_path / "another file").write_text("x")
+    assert place(study, None, tmp_path / "run", 0, 1)[1].get("contents", {}) == {}

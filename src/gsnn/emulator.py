@@ -59,7 +59,8 @@ class Emulator:
                 "it has learned nothing there, so train one in a wider box"
             )
         parts = [self.block(torch.from_numpy(theta[i : i + BLOCK])) for i in range(0, len(theta), BLOCK)]
-        return {name: np.concatenate([part[name].numpy() for part in parts]) for name in self.model.targets}
+        whole = {name: np.concatenate([part[name].numpy() for part in parts]) for name in self.model.targets}
+        return {name: np.ascontiguousarray(value) for name, value in whole.items()}
 
     @torch.inference_mode()
     def block(self, theta: Float[torch.Tensor, "point parameter"]) -> dict[str, torch.Tensor]:

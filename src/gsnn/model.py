@@ -60,14 +60,14 @@ class Model(nn.Module):
         self.transforms.fit(train)
         self.objective.fit(train)
         if hasattr(self.objective.network, "start"):  # what a network measures before it learns
-            batch = self.some(train, 256, list(self.inputs))
+            batch = self.sample_of(train, 256, list(self.inputs))
             with torch.no_grad():
                 self.objective.network.start(**{name: batch[name] for name in self.inputs.tensors})
         if self.objective.start_objects:
             with torch.no_grad():
-                self.objective.start(self.some(train, self.objective.start_objects, [*self.inputs, *self.targets]))
+                self.objective.start(self.sample_of(train, self.objective.start_objects, [*self.inputs, *self.targets]))
 
-    def some(self, train: View, count: int, names: list[str]) -> Batch:
+    def sample_of(self, train: View, count: int, names: list[str]) -> Batch:
         """At most ``count`` training objects from all over the survey, inputs in the network's units."""
         some = train.take(np.linspace(0, len(train) - 1, min(len(train), count)).astype(int))
         return self.transform(tensors(some.columns(names), some.rows))
@@ -170,7 +170,7 @@ def load_weights(model: nn.Module, path: Path, *, partly: bool = False) -> list[
     """Copy a safetensors file into ``model``. Returns the names of the model's tensors that were left as they are.
 
     With ``partly`` only tensors of the network, of the same name and shape, are copied: statistics of the inputs and of
-    the target, the temperature and the outliers are those of other data.
+    the target, the temperature, the outliers and what a part of a network has ``measured`` are those of other data.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -183,7 +183,8 @@ def load_weights(model: nn.Module, path: Path, *, partly: bool = False) -> list[
         raise GsnnError(f"the weights {path} are damaged ({error}); train again, or copy the file anew") from error
     own = model.state_dict()
     if partly:
-        tensors = {name: tensor for name, tensor in tensors.items() if name.startswith(NETWORK)}
+        measured = {f"{at}.{name}" for at, part in model.named_modules() for name in getattr(part, "measured", ())}
+        tensors = {n: tensor for n, tensor in tensors.items() if n.startswith(NETWORK) and n not in measured}
     fitting = {name: tensor for name, tensor in tensors.items() if name in own and own[name].shape == tensor.shape}
     left = [name for name in own if name not in fitting]
     if (left or len(fitting) < len(tensors)) and not partly:

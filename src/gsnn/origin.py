@@ -58,7 +58,7 @@ def placed(*path: str | int) -> Iterator[None]:
 
 def is_path(source: Any, folder: Path | None = None) -> bool:
     """Whether a source is a path, of a survey or of files, and not the name of a part."""
-    if not isinstance(source, str) or source in names("source"):
+    if not isinstance(source, str) or not source or source in names("source"):
         return False
     return "/" in source or (":" not in source and ("." in source or _there(source) or _there(source, folder or ".")))
 

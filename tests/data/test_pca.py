@@ -33,6 +33,18 @@ def test_the_inverse_inverts_what_few_numbers_can_say():
     torch.testing.assert_close(parts[:, 0].std(0), torch.ones(3), rtol=1e-3, atol=1e-3)
 
 
+def test_gradients_pass_through_several_positive_bands():
+    values = curves()
+    both = torch.stack([values[:, 0], values[:, 0] ** 2], 1)
+    made = fitted(both)
+    parts = made(both.float()).requires_grad_()
+    told = made.inverse(parts)
+    told.sum().backward()
+    assert parts.grad.abs().min() > 0
+    with torch.no_grad():
+        torch.testing.assert_close(made.inverse(parts), told.detach())
+
+
 def test_components_are_uncorrelated_and_in_order():
     values = curves()
     made = fitted(values)

@@ -122,6 +122,31 @@ def test_coloured_noise_has_the_power_of_the_fields_and_follows_the_inputs():
         torch.testing.assert_close(power, torch.full_like(power, np.exp(2 * want) / scale**2), rtol=0.2, atol=0)
 
 
+def test_coloured_noise_of_few_universes_has_their_mean_power_and_does_not_depend_on_autocast():
+    data = values(600) | {"strength": torch.arange(600).remainder(3).float()}  # too few for a polynomial
+    made = Model(
+        SCHEMA.select(["strength"]), SCHEMA.select(["map"]),
+        {"model": NET, "objective": {"name": "flow-matching", "coloured": True}}, seed=0,
+    )  # fmt: skip
+    made.fit(Rows(data))
+    asked = made.transform({"row": torch.arange(600), "strength": data["strength"]})
+    noise = torch.cat([made.objective.begin(asked, draw) for draw in range(3)])
+    want = shell_powers(made.objective.transform(data["map"])[:, 0]).mean(0)
+    torch.testing.assert_close(shell_powers(noise[:, 0]).mean(0), want, rtol=0.15, atol=0)
+    with torch.autocast("cpu", torch.bfloat16):
+        again = made.objective.begin(asked, 0)
+    torch.testing.assert_close(again, noise[:600], rtol=0, atol=0)
+
+
+def test_coloured_noise_needs_fields_without_gaps():
+    data = values()
+    data["map"][:, 0, 0, 0] = torch.nan
+    spec = {"model": NET, "objective": {"name": "flow-matching", "coloured": True}}
+    made = Model(SCHEMA.select(["strength"]), SCHEMA.select(["map"]), spec)
+    with pytest.raises(ConfigError, match="without gaps"):
+        made.fit(Rows(data))
+
+
 def test_time_and_noise_are_new_each_epoch_and_the_same_in_validation():
     made = model().objective
     first, again, later = (made.prepare(batch(), Rng(0, epoch)) for epoch in (0, 0, 1))

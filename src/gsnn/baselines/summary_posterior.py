@@ -50,9 +50,9 @@ class SummaryPosterior(GridPosterior):
         terms = self._terms(self.points, self.degree) @ mean, self._terms(self.points, self.rise) @ log_sigma
         self.mean, self.log_sigma = terms
 
-    def known(self, view: View) -> tuple[np.ndarray, np.ndarray]:
-        """Summaries and parameters of the objects that have both."""
-        columns, x = view.columns(list(self.targets)), self.summaries(view)
+    def known(self, view: View, x: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Summaries (or ``x``) and parameters of the objects that have both."""
+        columns, x = view.columns(list(self.targets)), self.summaries(view) if x is None else x
         theta = np.stack([np.asarray(columns[name], float) for name in self.targets], 1)
         good = np.isfinite(theta).all(1) & np.isfinite(x).all(1)
         return x[good], theta[good]

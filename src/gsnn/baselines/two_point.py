@@ -11,6 +11,7 @@ from pydantic import Field
 from ..data.schema import Column, Schema
 from ..errors import ConfigError, GsnnError
 from .base import Table
+from .grid_posterior import CELLS
 from .summary_posterior import SummaryPosterior
 from .tables import Linear
 from .trees import Boosting
@@ -81,7 +82,7 @@ def power_law(
 
 
 class PairCounts:
-    """What both baselines measure: pairs in ``FINE`` shells of equal width in the logarithm, and how many points."""
+    """What the baselines measure: pairs in ``FINE`` shells of equal width in the logarithm, and how many points."""
 
     def __init__(self, inputs: Schema, low: float, reach: float | None):
         clouds = [c for c in inputs.of_kind("graph") if c.shape == (3,)]
@@ -195,28 +196,35 @@ class TwoPointLikelihood(SummaryPosterior):
         self.counts = PairCounts(inputs, low, reach)
 
     def learn(self, train: View, valid: View) -> None:
-        self.by = 0
-        self.counts.within(train.schema)
-        best, (counts, theta), (checked, truth) = -np.inf, self.known(train), self.known(valid)
-        nearest = ((self.points[None] - truth[:, None]) / self.cell) ** 2
-        place = nearest.sum(2).argmin(1)
-        for by in (1, 2, 3, 4):
-            if len(counts) < 10 * (FINE // by + 1):
-                continue
-            x = merged(checked, by)
-            self.choose((merged(counts, by), theta), (x, truth))
-            log = self.log_likelihood(x)
-            top = log.max(1)
-            score = (log[np.arange(len(x)), place] - top - np.log(np.exp(log - top[:, None]).sum(1))).mean()
-            if score > best:
-                best, kept = score, (by, self.degree, self.rise, self.mean, self.log_sigma, self.root)
-        if best == -np.inf:
-            raise GsnnError(f"two-point-likelihood: {len(counts)} training clouds are too few; simulate more")
-        self.by, self.degree, self.rise, self.mean, self.log_sigma, self.root = kept
+        (counts, theta), (checked, truth) = (self.known(view, self.counts(view)) for view in (train, valid))
+        possible = [by for by in (1, 2, 3, 4) if len(counts) >= 10 * (FINE // by + 1)]
+        if not possible or not len(checked):
+            raise GsnnError(
+                f"two-point-likelihood: {len(counts)} training and {len(checked)} validation clouds are too few; "
+                "simulate more"
+            )
+        tried = {}
+        for by in possible:
+            self.choose((merged(counts, by), theta), (merged(checked, by), truth))
+            kept = self.degree, self.rise, self.mean, self.log_sigma, self.root
+            tried[by] = self.density(merged(checked, by), truth), kept
+        self.by = max(tried, key=lambda by: tried[by][0])
+        self.degree, self.rise, self.mean, self.log_sigma, self.root = tried[self.by][1]
+
+    def density(self, x: Float[np.ndarray, "object summary"], truth: Float[np.ndarray, "object parameter"]) -> float:
+        """The mean logarithm of the posterior's share in the cell of the truth."""
+        cell = np.clip(np.rint((truth - self.points[0]) / self.cell), 0, self.grid - 1).astype(int)
+        place = np.ravel_multi_index(tuple(cell.T), (self.grid,) * truth.shape[1])
+        total, few = 0.0, max(1, CELLS // len(self.points))
+        for start in range(0, len(x), few):
+            log = self.log_likelihood(x[start : start + few])
+            log -= log.max(1, keepdims=True)
+            own = log[np.arange(len(log)), place[start : start + few]]
+            total += float((own - np.log(np.exp(log).sum(1))).sum())
+        return total / len(x)
 
     def read(self, data: Points) -> Float[np.ndarray, "object summary"]:
-        counts = self.counts.of(data)
-        return merged(counts, self.by) if self.by else counts
+        return merged(self.counts.of(data), self.by)
 
     def describe(self) -> str:
         return f"Pairs in {FINE // self.by} shells to {self.counts.edges[-1]:.3g}: {super().describe()}"

@@ -57,12 +57,14 @@ class PCA(Transform):
         return torch.where(self.positive, torch.log(values.clamp(min=1e-30)), values)
 
     def forward(self, values: Float[Tensor, "object band step"]) -> Float[Tensor, "object band component"]:
-        units = (self._logged(values) - self.mean) / self.scale**2
-        return torch.einsum("obs,bcs->obc", units, self.rows) / self.spread**2
+        units = (self._logged(values) - self.mean) / self.scale
+        return torch.einsum("obs,bcs->obc", units, self.rows / self.scale[:, None]) / self.spread**2
 
     def inverse(self, values: Float[Tensor, "object band component"]) -> Float[Tensor, "object band step"]:
         """The curves: a matrix for each band, then an exponential. The bands lie apart in memory."""
         curves = torch.baddbmm(self.mean[:, None], values.transpose(0, 1), self.rows)
+        if torch.is_grad_enabled():
+            return torch.where(self.positive[:, None], curves.exp(), curves).transpose(0, 1)
         for i in self.positive.flatten().nonzero().flatten().tolist():
             curves[i].exp_()
         return curves.transpose(0, 1)

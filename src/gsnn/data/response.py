@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-STEPS = 10
+STEPS = 20
 Values = TypeVar("Values", np.ndarray, Tensor)
 
 
@@ -34,9 +34,12 @@ def response_of_powers(
     found = np.linalg.lstsq(terms, np.log(power), rcond=None)[0]
     found[0] += np.log((power / np.exp(terms @ found)).mean(0))  # ln P of few modes scatters, and lies too low
     with np.errstate(over="ignore", invalid="ignore"):
+        length = np.ones(power.shape[1])
         for _ in range(STEPS):
-            more = found + np.linalg.lstsq(terms, power / np.exp(terms @ found) - 1, rcond=None)[0]
-            found = np.where(unlikeliness(terms @ more, power) < unlikeliness(terms @ found, power), more, found)
+            step = np.linalg.lstsq(terms, power / np.exp(terms @ found) - 1, rcond=None)[0]
+            more = found + length * step
+            better = unlikeliness(terms @ more, power) < unlikeliness(terms @ found, power)
+            found, length = np.where(better, more, found), np.where(better, 1.0, length / 2)
     return found
 
 

@@ -23,6 +23,7 @@ from .layers import activation as act
 Aggregate = Literal["mean", "max", "attention"]
 Pool = Literal["mean", "max", "std", "count"]
 PAIRS = 1 << 22  # of points looked at together when nothing is learned
+LEAST = 1e-3  # scatter of a shell's ln, below which it is one of rounding
 _TINY = 1e-12
 
 
@@ -191,6 +192,8 @@ class Clouds(nn.Module):
     ``length`` / 5 to ``reach``, standardised by those of training clouds.
     """
 
+    measured = ("pairs",)
+
     def __init__(
         self,
         inputs: Schema,
@@ -228,7 +231,8 @@ class Clouds(nn.Module):
             raise GsnnError(f"{shells} shells of pairs need a reach beyond length / 5 = {length / 5:g}; give one")
         self.neighbours, self.radius, self.length, self.pool = neighbours, radius, length, pool
         self.shells = [length / 5 * (5 * reach / length) ** (i / shells) for i in range(shells + 1)] if shells else []
-        self.register_buffer("pairs", torch.stack([torch.zeros(shells), torch.ones(shells)]))  # mean and deviation
+        if shells:
+            self.register_buffer("pairs", torch.stack([torch.zeros(shells), torch.ones(shells)]))  # mean and deviation
         self.first = nn.Linear(len(self.column.bands) + 2, width)
         values = sum((1 if how == "count" else width + extra) for how in pool) + sum(c.size for c in self.scalars)
         values += shells
@@ -245,7 +249,8 @@ class Clouds(nn.Module):
             few = max(PAIRS // valid.shape[1] ** 2, 1)
             found = torch.cat([self.counted(squares(p, v, self.column.box), v) for p, v in
                                zip(position.split(few), valid.split(few))])  # fmt: skip
-            self.pairs = torch.stack([found.mean(0), found.std(0, correction=0).clamp(min=1e-3)])
+            spread = found.std(0, correction=0)
+            self.pairs = torch.stack([found.mean(0), spread.where(spread > LEAST, 1.0)])
 
     def counted(self, square: Tensor, valid: Tensor) -> Float[Tensor, "object shell"]:
         return pair_counts(square, valid, torch.tensor(self.shells, device=square.device))

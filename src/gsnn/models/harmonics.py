@@ -37,6 +37,8 @@ class BandPowers(nn.Module):
     zero mean and unit scatter over some maps: powers that are measured to a percent differ little beside what they are.
     """
 
+    measured = ("centre", "scatter")
+
     def __init__(self, nside: int, count: int):
         super().__init__()
         from astropy_healpix import HEALPix

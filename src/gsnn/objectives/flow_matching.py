@@ -37,11 +37,11 @@ class FlowMatching(Objective):
     in which it has mean 0 and variance 1, as log density.
 
     With ``coloured`` the noise has the power spectrum that training fields have in these units, ln P of each shell a
-    polynomial of second degree in the scalar inputs, so that the flow need not make the two-point function (as the
-    correlated prior of Rouhiainen, Giri & Münchmeyer 2021, arXiv:2105.12024); and errors count mode by mode in units of
-    that power, so that small scales weigh as much as large ones. Beyond the training range of an input the power is
-    that of its edge. It is for fields without edges. Voxels whose truth is missing weigh nothing; with ``coloured``,
-    nor do fields with such.
+    polynomial of second degree in the scalar inputs (of a lower one where these have few different values), so that the
+    flow need not make the two-point function (as the correlated prior of Rouhiainen, Giri & Münchmeyer 2021,
+    arXiv:2105.12024); and errors count mode by mode in units of that power, so that small scales weigh as much as large
+    ones. Beyond the training range of an input the power is that of its edge. It is for fields without edges. Voxels
+    whose truth is missing weigh nothing; with ``coloured``, nor do fields with such.
 
     A network that knows a first answer (``mass-map``: the Wiener filter) is taught what is to be added to it. With
     ``answer = "map"`` the draws are the posterior of one map, and what is told is their mean and the 16% and 84%
@@ -86,18 +86,20 @@ class FlowMatching(Objective):
         self.base = self.more[0] if self.more else ""
         self.start_objects = max(64, min(512 if self.base else MOST, VOXELS // self.target.size))
         self.numbers = tuple(column.name for column in inputs.columns if column.kind == "scalar")
-        count, shells = len(self.numbers), 1
         if coloured:
-            from ..simulate.mesh import shell_modes
+            from ..simulate.mesh import shells
 
-            shells = len(shell_modes(self.target.shape[-1], len(self.target.shape) - 1))
-        terms = polynomial(torch.zeros(1, count), 2).shape[1]
-        self.register_buffer("response", torch.zeros(terms, self.target.shape[0], shells))  # ln P of a shell
-        self.register_buffer("middle", torch.stack([torch.zeros(count), torch.ones(count)]))  # of numbers, and scale
-        self.register_buffer("ends", torch.zeros(2, count))
+            count = len(self.numbers)
+            terms = polynomial(torch.zeros(1, count), 2).shape[1]
+            shell = shells(self.target.shape[-1], len(self.target.shape) - 1)
+            self.register_buffer("shell", shell, persistent=False)
+            self.register_buffer("response", torch.zeros(terms, self.target.shape[0], int(shell.max()) + 1))  # ln P
+            self.register_buffer("middle", torch.stack([torch.zeros(count), torch.ones(count)]))  # and scale
+            self.register_buffer("ends", torch.zeros(2, count))
 
     def start(self, batch: Batch) -> None:
         """The units of the field and the power of the noise, from training objects."""
+        path = ("objective", "coloured")
         fields = batch[self.target.name].float()
         if self.base:
             parts = [self.fixed({name: value[i : i + 32] for name, value in batch.items()})[self.base]
@@ -110,6 +112,10 @@ class FlowMatching(Objective):
             from ..simulate.mesh import shell_powers
 
             whole = torch.isfinite(fields).flatten(1).all(1)
+            if not whole.any():
+                raise ConfigError(
+                    "coloured noise is that of training fields without gaps, of which there are none", path
+                )
             made, theta = self.transform(fields[whole]), self.stacked(batch)[whole]
             power = torch.stack([shell_powers(channel) for channel in made.unbind(1)], 1).double().clamp(min=1e-12)
             spread = theta.std(0)
@@ -124,7 +130,7 @@ class FlowMatching(Objective):
     def stacked(self, batch: Batch) -> Float[Tensor, "object number"]:
         """The scalar inputs side by side."""
         found = [batch[name].float().reshape(len(batch["row"])) for name in self.numbers]
-        return torch.stack(found, 1) if found else torch.zeros(len(batch["row"]), 0, device=self.response.device)
+        return torch.stack(found, 1) if found else torch.zeros(len(batch["row"]), 0, device=batch["row"].device)
 
     def surface(self, theta: Float[Tensor, "object number"]) -> Float[Tensor, "object term"]:
         theta = torch.minimum(torch.maximum(theta, self.ends[0]), self.ends[1])
@@ -132,11 +138,10 @@ class FlowMatching(Objective):
 
     def colour(self, batch: Batch) -> Float[Tensor, "object channel *mode"]:
         """The power of each mode over the number of voxels, of the noise of these objects."""
-        from ..simulate.mesh import shells
-
-        shell = shells(self.target.shape[-1], len(self.target.shape) - 1).to(self.response.device)
-        found = torch.einsum("ot,tcs->ocs", self.surface(self.stacked(batch)), self.response)
-        return found.exp()[:, :, shell]
+        theta = self.stacked(batch).to(self.response.device)
+        with torch.autocast(theta.device.type, enabled=False):  # bfloat16 would round ln P to a percent of P
+            found = torch.einsum("ot,tcs->ocs", self.surface(theta), self.response)
+            return found.exp()[:, :, self.shell]
 
     # -------------------------------------------------------------- training
 
@@ -207,7 +212,7 @@ class FlowMatching(Objective):
     def begin(self, batch: Batch, draw: int) -> Voxels:
         """The noise of a draw: a function of the row, and of the inputs where it is coloured."""
         white = normal(0, f"flow-matching/draw {draw}", batch["row"], self.target.size)
-        return self.noise(white.to(self.response.device), batch)
+        return self.noise(white.to(next(self.network.parameters()).device), batch)
 
     def columns(self, batch: Batch) -> Batch:
         """What the network reads at the beginning of the first draw."""
