@@ -8,6 +8,7 @@ from tiny import TABLE, change
 from gsnn.run import run
 from gsnn.spent import FILE, Spent
 from gsnn.study import Study
+from gsnn.training.energy import Meter
 
 
 def test_a_run_that_goes_on_counts_what_came_before(tmp_path, table_survey):
@@ -24,6 +25,16 @@ def test_a_run_that_goes_on_counts_what_came_before(tmp_path, table_survey):
     assert 7 < answer["energy_kwh"] < 7.1
     assert answer["co2e_g"] > 1000
     assert set(answer["seconds"]) == {"data", "train", "controls and seeds", "evaluate", "explain"}
+
+
+def test_the_counter_of_a_whole_machine_is_told_from_an_estimate(tmp_path):
+    """What other processes use is in the first, and is added to the second alone."""
+    assert not Meter(tmp_path / "nothing").of_machine
+    package = tmp_path / "intel-rapl:0"
+    package.mkdir()
+    (package / "energy_uj").write_text("1000")
+    (package / "max_energy_range_uj").write_text("100000")
+    assert Meter(tmp_path).of_machine
 
 
 def test_an_attempt_that_breaks_is_counted(tmp_path, table_survey, monkeypatch):

@@ -220,7 +220,7 @@ class Walk:
         explanations = explain(self.study, one, self.main, some, self.folder / "explain", self.seed, self.progress)
         self.spent.keep()
         history, kwh = self.main.history, self.spent.kwh
-        if self.study.train.layout.processes > 1:  # others trained
+        if self.study.train.layout.processes > 1 and not self.spent.meter.of_machine:  # others trained, uncounted
             kwh += history["kwh"]
         kg, grid = co2e_kg(kwh)
         column = one.targets[one.target]

@@ -46,6 +46,7 @@ class Meter:
         ]
         cpu = (packages if not local_rank else []) if packages else estimates
         self._counters = cpu + gpus
+        self.of_machine = bool(packages or gpus)  # whether it counts what other processes of this machine use as well
         self.source = (
             "the processor's own counter (RAPL, the whole package)"
             if packages
